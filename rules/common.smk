@@ -1,0 +1,60 @@
+# What every stage uses: the checked config, the index of the corpus, and the names of files that rules share.
+#
+# Needs   config.yaml, the corpus and the encoder folders it names
+# Makes   results/manifests/{split}/shard-{shard}.csv, results/manifests/{split}/labels.csv (while the workflow is read)
+
+import re
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "workflow_scripts"))
+
+from ser import config as ser_config
+from ser import index, sources
+from ser.files import DataError
+
+try:
+    config = ser_config.check(config, ROOT / "rules" / "config.schema.yaml")
+    ABLATIONS = ser_config.resolve_ablations(config)
+    # Jobs read the workflow again, on a cluster on their own node: only the main process looks at the corpus.
+    INDEX = index.build(config["corpus"], config["encoders"]) if workflow.is_main_process else index.load()
+except DataError as error:
+    raise WorkflowError(str(error)) from None
+
+SEEDS = config["seeds"]
+TARGETS = config["corpus"]["targets"]
+TEST_SPLITS = INDEX.test_splits
+SCORED_SPLITS = ["validation", *TEST_SPLITS]
+# Encoders of which a head reads frames: those are written in the same pass as the pooled embeddings.
+FRAMED_ENCODERS = {a["encoder"] for a in ABLATIONS.values() if a["features"] == "frames"}
+
+
+def one_of(names):
+    """A pattern for a wildcard that is one of these names, or nothing at all."""
+    return "|".join(map(re.escape, sorted(names))) or "(?!)"
+
+
+def library(script):
+    """A script and the library modules it uses: the code that a rule's result depends on."""
+    return sources.find_sources(ROOT / "workflow_scripts" / script)
+
+
+def shards(pattern, split, **names):
+    """The files of all shards of a split: `{split}` and `{shard}` in the pattern are filled in."""
+    return expand(pattern, split=split, shard=sorted(INDEX.shards.get(split, ())), **names)
+
+
+def manifest_digest(wildcards):
+    """The digest of a shard's manifest: its content decides, even if a clock was set back."""
+    return INDEX.shards.get(wildcards.split, {}).get(wildcards.shard)
+
+
+wildcard_constraints:
+    ablation=one_of(ABLATIONS),
+    encoder=one_of(config["encoders"]),
+    split=one_of(INDEX.shards),
+    shard=r"\d{3}",
+    seed=r"\d+",

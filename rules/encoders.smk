@@ -1,0 +1,130 @@
+# Encoders, and the embeddings that they make of a shard.
+#
+# Needs   the folder or hub model of config `encoders`, results/manifests/{split}/shard-{shard}.csv, its audio files
+# Makes   results/encoders/{encoder}/, results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord,
+#         results/frames/… of encoders of which a head reads frames, results/encoder_summaries/{encoder}/{split}.parquet
+
+EMBEDDING_CODE = library("embed_shard.py")
+
+
+def encoder_options(*keys):
+    """An input or params function: some of an encoder's options."""
+
+    def options(wildcards):
+        values = [config["encoders"][wildcards.encoder][key] for key in keys]
+        return values[0] if len(keys) == 1 else dict(zip(keys, values))
+
+    return options
+
+
+def encoder_digest(wildcards):
+    """The digest of the encoder's files, or the name and revision of a hub model."""
+    return INDEX.encoders[wildcards.encoder]
+
+
+rule prepare_encoder:
+    input:
+        code=library("prepare_encoder.py"),
+    output:
+        card="results/encoders/{encoder}/card.json",
+        config="results/encoders/{encoder}/config.json",
+        preprocessor="results/encoders/{encoder}/preprocessor_config.json",
+        weights="results/encoders/{encoder}/model.safetensors",
+    log:
+        "results/logs/prepare_encoder/{encoder}.log",
+    benchmark:
+        "results/benchmarks/prepare_encoder/{encoder}.tsv"
+    conda:
+        "../envs/encoder.yaml"
+    resources:
+        mem_mb=8000,
+    params:
+        base=encoder_options("base"),
+        revision=encoder_options("revision"),
+        digest=encoder_digest,
+    message:
+        "Encoder {wildcards.encoder} from {params.base}"
+    script:
+        "../workflow_scripts/prepare_encoder.py"
+
+
+rule embed_shard:
+    wildcard_constraints:
+        encoder=one_of(set(config["encoders"]) - FRAMED_ENCODERS),
+    input:
+        manifest="results/manifests/{split}/shard-{shard}.csv",
+        card="results/encoders/{encoder}/card.json",
+        weights="results/encoders/{encoder}/model.safetensors",
+        code=EMBEDDING_CODE,
+    output:
+        pooled="results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord",
+    log:
+        "results/logs/embed_shard/{encoder}/{split}/shard-{shard}.log",
+    benchmark:
+        "results/benchmarks/embed_shard/{encoder}/{split}/shard-{shard}.tsv"
+    conda:
+        "../envs/encoder.yaml"
+    threads: encoder_options("threads")
+    resources:
+        mem_mb=8000,
+    params:
+        frames_layer=encoder_options("frames_layer"),
+        dtype=encoder_options("dtype"),
+        device=encoder_options("device"),
+        threads=encoder_options("threads"),
+        audio=config["audio"],
+        digest=manifest_digest,
+        reuse_dir="results/.reuse/{encoder}/{split}",
+        fingerprint=sources.digest_sources(EMBEDDING_CODE),
+    message:
+        "Embeddings of {wildcards.split}, shard {wildcards.shard}, by {wildcards.encoder}"
+    script:
+        "../workflow_scripts/embed_shard.py"
+
+
+use rule embed_shard as embed_shard_with_frames with:
+    wildcard_constraints:
+        encoder=one_of(FRAMED_ENCODERS),
+    output:
+        pooled="results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord",
+        frames="results/frames/{encoder}/{split}/shard-{shard}.tfrecord",
+    message:
+        "Embeddings and frames of {wildcards.split}, shard {wildcards.shard}, by {wildcards.encoder}"
+
+
+rule summarise_embeddings:
+    input:
+        embeddings=lambda wildcards: shards(
+            "results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord",
+            wildcards.split,
+            encoder=wildcards.encoder,
+        ),
+        code=library("summarise_embeddings.py"),
+    output:
+        "results/encoder_summaries/{encoder}/{split}.parquet",
+    log:
+        "results/logs/summarise_embeddings/{encoder}/{split}.log",
+    benchmark:
+        "results/benchmarks/summarise_embeddings/{encoder}/{split}.tsv"
+    conda:
+        "../envs/evaluation.yaml"
+    resources:
+        mem_mb=2000,
+    message:
+        "Embeddings of {wildcards.split} by {wildcards.encoder}, summarised by speaker"
+    script:
+        "../workflow_scripts/summarise_embeddings.py"
+
+
+rule embeddings:
+    input:
+        [
+            path
+            for encoder in config["encoders"]
+            for split in INDEX.shards
+            for path in shards(
+                "results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord",
+                split,
+                encoder=encoder,
+            )
+        ],

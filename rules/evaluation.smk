@@ -1,0 +1,206 @@
+# Evaluation: predictions calibrated by PLDC, the protocol checked, everything scored.
+#
+# Needs   results/predictions/…, results/speaker_vectors/… and results/enrolment_vectors/{ablation}/seed-{seed}/{split}.parquet,
+#         results/labels/{split}.parquet, results/encoders/{encoder}/card.json; where a method compares them,
+#         results/speakers/… and results/encoder_summaries/{encoder}/{split}.parquet
+# Makes   results/calibration/{ablation}/choices.json, results/calibrated/{ablation}/seed-{seed}/{split}.parquet,
+#         results/protocol.json, results/ablation_table.csv, results/speaker_table.csv, results/speaker_summary.csv,
+#         results/label_shift.csv, results/label_shift_correlations.csv, results/label_shift.svg
+
+from ser import methods as ser_methods
+
+try:
+    METHODS = ser_methods.read_methods(config["calibration"]["methods"])
+except DataError as error:
+    raise WorkflowError(str(error)) from None
+
+POLICY = {key: config["evaluation"][key] for key in ("min_utterances", "constant_labels")}
+BOOTSTRAP = {"draws": config["evaluation"]["bootstrap_draws"], "seed": config["evaluation"]["bootstrap_seed"]}
+EVALUATED_ENCODERS = sorted({ablation["encoder"] for ablation in ABLATIONS.values()})
+CALIBRATED = "results/calibrated/{ablation}/seed-{seed}/{split}.parquet"
+
+
+def compared_vectors(ablation, split):
+    """The speaker vectors of a split that the calibration methods compare, by similarity."""
+    compared = {method.similarity for method in METHODS}
+    vectors = {"fused": seed_files("speaker_vectors", ablation, split)}
+    if "hubert" in compared:
+        vectors["hubert"] = [f"results/encoder_summaries/{ABLATIONS[ablation]['encoder']}/{split}.parquet"]
+    if "mfcc" in compared:
+        vectors["mfcc"] = shards("results/speakers/{split}/shard-{shard}.json", split)
+    return vectors
+
+
+def seed_files(kind, ablation, split):
+    """The files of one kind and split that an ablation has for each seed."""
+    return [f"results/{kind}/{ablation}/seed-{seed}/{split}.parquet" for seed in SEEDS]
+
+
+def calibration_inputs(wildcards):
+    """What calibration may see: a split's predictions and vectors, the training speakers' vectors; no labels."""
+    ablation, split = wildcards.ablation, wildcards.get("split", "validation")
+    train = {f"train_{name}": paths for name, paths in compared_vectors(ablation, "train").items()}
+    files = {"predictions": seed_files("predictions", ablation, split)}
+    if any(method.enrolment for method in METHODS):
+        files["enrolment"] = seed_files("enrolment_vectors", ablation, split)
+    return train | files | compared_vectors(ablation, split)
+
+
+rule choose_calibration:
+    input:
+        unpack(calibration_inputs),
+        train_labels="results/labels/train.parquet",
+        validation_labels="results/labels/validation.parquet",
+        code=library("choose_calibration.py"),
+    output:
+        "results/calibration/{ablation}/choices.json",
+    log:
+        "results/logs/choose_calibration/{ablation}.log",
+    benchmark:
+        "results/benchmarks/choose_calibration/{ablation}.tsv"
+    conda:
+        "../envs/evaluation.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        seeds=SEEDS,
+        targets=TARGETS,
+        calibration=config["calibration"],
+        policy=POLICY,
+    message:
+        "Choosing k and alpha of ablation {wildcards.ablation} on validation speakers"
+    script:
+        "../workflow_scripts/choose_calibration.py"
+
+
+rule calibrate:
+    wildcard_constraints:
+        split=one_of(SCORED_SPLITS),
+    input:
+        unpack(calibration_inputs),
+        train_labels="results/labels/train.parquet",
+        choices="results/calibration/{ablation}/choices.json",
+        code=library("calibrate.py"),
+    output:
+        expand("results/calibrated/{{ablation}}/seed-{seed}/{{split}}.parquet", seed=SEEDS),
+    log:
+        "results/logs/calibrate/{ablation}/{split}.log",
+    benchmark:
+        "results/benchmarks/calibrate/{ablation}/{split}.tsv"
+    conda:
+        "../envs/evaluation.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        seeds=SEEDS,
+        targets=TARGETS,
+        calibration=config["calibration"],
+    message:
+        "Calibrating {wildcards.split} of ablation {wildcards.ablation}"
+    script:
+        "../workflow_scripts/calibrate.py"
+
+
+rule check_protocol:
+    input:
+        labels=expand("results/labels/{split}.parquet", split=["train", *SCORED_SPLITS]),
+        choices=expand("results/calibration/{ablation}/choices.json", ablation=ABLATIONS),
+        calibrated=expand(CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=SCORED_SPLITS),
+        code=library("check_protocol.py"),
+    output:
+        "results/protocol.json",
+    log:
+        "results/logs/check_protocol/check_protocol.log",
+    benchmark:
+        "results/benchmarks/check_protocol/check_protocol.tsv"
+    conda:
+        "../envs/evaluation.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        splits=["train", *SCORED_SPLITS],
+        ablations=list(ABLATIONS),
+        targets=TARGETS,
+        methods=config["calibration"]["methods"],
+        policy=POLICY,
+    message:
+        "Checking that no speaker crosses splits and no test label reached calibration"
+    script:
+        "../workflow_scripts/check_protocol.py"
+
+
+rule score:
+    input:
+        protocol="results/protocol.json",
+        train_labels="results/labels/train.parquet",
+        labels=expand("results/labels/{split}.parquet", split=SCORED_SPLITS),
+        calibrated=expand(CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=SCORED_SPLITS),
+        choices=expand("results/calibration/{ablation}/choices.json", ablation=ABLATIONS),
+        cards=expand("results/encoders/{encoder}/card.json", encoder=EVALUATED_ENCODERS),
+        code=library("score.py"),
+    output:
+        table="results/ablation_table.csv",
+        speaker_table="results/speaker_table.csv",
+        speaker_summary="results/speaker_summary.csv",
+    log:
+        "results/logs/score/score.log",
+    benchmark:
+        "results/benchmarks/score/score.tsv"
+    conda:
+        "../envs/evaluation.yaml"
+    resources:
+        mem_mb=4000,
+    params:
+        splits=SCORED_SPLITS,
+        encoders=EVALUATED_ENCODERS,
+        ablations={
+            name: {key: options[key] for key in ("encoder", "speaker", "fusion", "head")}
+            for name, options in ABLATIONS.items()
+        },
+        methods=config["calibration"]["methods"],
+        targets=TARGETS,
+        baseline=config["baseline"],
+        policy=POLICY,
+        bootstrap=BOOTSTRAP,
+    message:
+        "Scoring {params.splits}"
+    script:
+        "../workflow_scripts/score.py"
+
+
+rule study_label_shift:
+    input:
+        speaker_table="results/speaker_table.csv",
+        train_labels="results/labels/train.parquet",
+        labels=expand("results/labels/{split}.parquet", split=TEST_SPLITS),
+        train_features=expand("results/encoder_summaries/{encoder}/train.parquet", encoder=EVALUATED_ENCODERS),
+        features=expand(
+            "results/encoder_summaries/{encoder}/{split}.parquet",
+            encoder=EVALUATED_ENCODERS,
+            split=TEST_SPLITS,
+        ),
+        code=library("study_label_shift.py"),
+    output:
+        shifts="results/label_shift.csv",
+        correlations="results/label_shift_correlations.csv",
+        plot="results/label_shift.svg",
+    log:
+        "results/logs/study_label_shift/study_label_shift.log",
+    benchmark:
+        "results/benchmarks/study_label_shift/study_label_shift.tsv"
+    conda:
+        "../envs/evaluation.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        splits=TEST_SPLITS,
+        encoders=EVALUATED_ENCODERS,
+        ablations={name: options["encoder"] for name, options in ABLATIONS.items()},
+        targets=TARGETS,
+        baseline=config["baseline"],
+        calibration=config["evaluation"]["shift_calibration"],
+        bootstrap=BOOTSTRAP,
+    message:
+        "Shift of features and labels of each test speaker, against performance"
+    script:
+        "../workflow_scripts/study_label_shift.py"

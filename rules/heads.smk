@@ -1,0 +1,106 @@
+# Heads: one job trains all seeds of an ablation, one predicts a test split with them.
+#
+# Needs   results/embeddings/… or results/frames/…, results/speakers/… where the ablation uses speaker information,
+#         results/labels/train.parquet, results/labels/validation.parquet
+# Makes   results/models/{ablation}/seed-{seed}/model.keras, history.csv, and for every split
+#         results/predictions/…, results/speaker_vectors/…, results/enrolment_vectors/{ablation}/seed-{seed}/{split}.parquet
+
+PREDICTED = ["predictions", "speaker_vectors", "enrolment_vectors"]
+
+
+def features_of(ablation, split):
+    """The shards of embeddings, or of frames, that an ablation's head reads."""
+    settings = ABLATIONS[ablation]
+    return shards(
+        "results/{kind}/{encoder}/{split}/shard-{shard}.tfrecord",
+        split,
+        kind=settings["features"],
+        encoder=settings["encoder"],
+    )
+
+
+def speakers_of(ablation, split):
+    """The shards of speaker vectors that an ablation reads: none if it uses no speaker information."""
+    if ABLATIONS[ablation]["speaker"] == "none":
+        return []
+    return shards("results/speakers/{split}/shard-{shard}.json", split)
+
+
+def training_inputs(wildcards):
+    """Features and speaker vectors of the training and the validation split."""
+    name = wildcards.ablation
+    return {split: features_of(name, split) for split in ("train", "validation")} | {
+        f"{split}_speakers": speakers_of(name, split) for split in ("train", "validation")
+    }
+
+
+def ablation_settings(wildcards):
+    """Everything in the config that decides an ablation's models."""
+    return ABLATIONS[wildcards.ablation]
+
+
+rule train_ablation:
+    input:
+        unpack(training_inputs),
+        train_labels="results/labels/train.parquet",
+        validation_labels="results/labels/validation.parquet",
+        code=library("train_ablation.py"),
+    output:
+        models=expand("results/models/{{ablation}}/seed-{seed}/model.keras", seed=SEEDS),
+        history=expand("results/models/{{ablation}}/seed-{seed}/history.csv", seed=SEEDS),
+        predicted=expand(
+            "results/{kind}/{{ablation}}/seed-{seed}/{split}.parquet",
+            kind=PREDICTED,
+            seed=SEEDS,
+            split=["train", "validation"],
+        ),
+    log:
+        "results/logs/train_ablation/{ablation}.log",
+    benchmark:
+        "results/benchmarks/train_ablation/{ablation}.tsv"
+    conda:
+        "../envs/heads.yaml"
+    threads: lambda wildcards: ABLATIONS[wildcards.ablation]["training"]["threads"]
+    resources:
+        mem_mb=int(2000 + 1000 * config["training_memory_gb"]),
+    params:
+        ablation=ablation_settings,
+        seeds=SEEDS,
+        targets=TARGETS,
+    message:
+        "Training ablation {wildcards.ablation}"
+    script:
+        "../workflow_scripts/train_ablation.py"
+
+
+rule predict_split:
+    wildcard_constraints:
+        split=one_of(TEST_SPLITS),
+    input:
+        embeddings=lambda wildcards: features_of(wildcards.ablation, wildcards.split),
+        speakers=lambda wildcards: speakers_of(wildcards.ablation, wildcards.split),
+        models=expand("results/models/{{ablation}}/seed-{seed}/model.keras", seed=SEEDS),
+        code=library("predict_split.py"),
+    output:
+        expand(
+            "results/{kind}/{{ablation}}/seed-{seed}/{{split}}.parquet",
+            kind=PREDICTED,
+            seed=SEEDS,
+        ),
+    log:
+        "results/logs/predict_split/{ablation}/{split}.log",
+    benchmark:
+        "results/benchmarks/predict_split/{ablation}/{split}.tsv"
+    conda:
+        "../envs/heads.yaml"
+    threads: lambda wildcards: ABLATIONS[wildcards.ablation]["training"]["threads"]
+    resources:
+        mem_mb=4000,
+    params:
+        ablation=ablation_settings,
+        seeds=SEEDS,
+        targets=TARGETS,
+    message:
+        "Predictions of ablation {wildcards.ablation} for split {wildcards.split}"
+    script:
+        "../workflow_scripts/predict_split.py"

@@ -1,0 +1,37 @@
+# Audio facts and speakers' averaged MFCCs, in one decoding pass over a shard.
+#
+# Needs   results/manifests/{split}/shard-{shard}.csv, the audio files that it lists
+# Makes   results/audio/{split}/shard-{shard}.parquet, results/speakers/{split}/shard-{shard}.json
+
+
+rule measure_audio:
+    input:
+        manifest="results/manifests/{split}/shard-{shard}.csv",
+        code=library("measure_audio.py"),
+    output:
+        facts="results/audio/{split}/shard-{shard}.parquet",
+        speakers="results/speakers/{split}/shard-{shard}.json",
+    log:
+        "results/logs/measure_audio/{split}/shard-{shard}.log",
+    benchmark:
+        "results/benchmarks/measure_audio/{split}/shard-{shard}.tsv"
+    conda:
+        "../envs/audio.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        audio=config["audio"],
+        digest=manifest_digest,
+    message:
+        "Audio facts and averaged MFCCs of {wildcards.split}, shard {wildcards.shard}"
+    script:
+        "../workflow_scripts/measure_audio.py"
+
+
+rule speakers:
+    input:
+        [
+            path
+            for split in INDEX.shards
+            for path in shards("results/speakers/{split}/shard-{shard}.json", split)
+        ],

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ser.config import check, resolve_ablations
+from ser.files import DataError
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "rules" / "config.schema.yaml"
+SMALLEST = {
+    "corpus": {"folder": "x"},
+    "encoders": {"e": {"base": "b"}},
+    "ablations": [{"name": "a"}],
+    "baseline": "a",
+}
+
+
+def described_keys(schema, path=""):
+    for key, part in schema.get("properties", {}).items():
+        yield f"{path}.{key}", part
+        yield from described_keys(part, f"{path}.{key}")
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from described_keys(schema[key], f"{path}[]")
+
+
+def test_the_demo_config_is_valid_and_changes_nothing_unsaid():
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    checked = check(config, SCHEMA)
+    assert set(checked) >= set(config)
+    resolve_ablations(checked)
+
+
+def test_defaults_are_filled_in_at_every_depth():
+    config = check(SMALLEST, SCHEMA)
+    assert config["corpus"]["label_range"] == [1, 7]
+    assert config["encoders"]["e"]["dtype"] == "float16"
+    assert config["ablations"][0]["fusion"] == "none"
+    assert config["training"]["loss"] == "ccc"
+    assert config["heads"]["transformer"]["width"] == 128
+    assert "dtype" not in SMALLEST["encoders"]["e"], "the given config must stay as it is"
+
+
+def test_every_key_has_a_description():
+    schema = yaml.safe_load(SCHEMA.read_text())
+    parts = [*described_keys(schema), *described_keys(schema["$defs"]["training"], ".training")]
+    training = {f".training.{key}" for key in schema["$defs"]["training"]["properties"]}
+    assert not [
+        path
+        for path, part in parts
+        if "description" not in part and not (path in training and set(part) == {"default"})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sedes": [1]}, r"there is no key 'sedes'; did you mean 'seeds'\?"),
+        ({"corpus": {"folder": "x", "zzz": 1}}, r"config: corpus: there is no key 'zzz'; allowed are layout, folder"),
+        ({"seeds": "1"}, r"config: seeds: '1' is not of type 'array'"),
+        ({"seeds": [1.5]}, r"config: seeds\[0\]: 1.5 is not of type 'integer'"),
+        ({"corpus": {}}, r"config: corpus: needs the key 'folder'"),
+        ({"corpus": {"folder": "x", "layout": "wav"}}, r"corpus.layout: 'wav' is not one of \['csv', 'msp_podcast'"),
+        ({"training": {"patience": 0}}, r"config: training.patience: 0 is less than the minimum of 1"),
+        ({"training": {"patient": 3}}, r"config: training: there is no key 'patient'; did you mean 'patience'\?"),
+        ({"encoders": {"a/b": {"base": "x"}}}, r"config: encoders: 'a/b' does not match"),
+        ({"ablations": [{"name": "../x"}]}, r"config: ablations\[0\].name: '../x' does not match"),
+        ({"ablations": []}, r"config: ablations: \[\] should be non-empty"),
+    ],
+)
+def test_bad_values_are_named(change, message):
+    with pytest.raises(DataError, match=message):
+        check(SMALLEST | change, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("ablations", "message"),
+    [
+        ([{"name": "a"}, {"name": "a"}], r"ablations: 'a' is there twice"),
+        ([{"name": "a", "encoder": "f"}], r"'a': encoder 'f' is not under encoders: e"),
+        ([{"name": "a", "speaker": "mfcc"}], r"'a': speaker is 'mfcc' but fusion is 'none'"),
+        ([{"name": "a", "fusion": "sum"}], r"'a': speaker is 'none' but fusion is 'sum'"),
+        ([{"name": "a", "head": "transformer", "layer": 3}], r"'a': a transformer head reads the frames of"),
+        ([{"name": "b"}], r"baseline: 'a' is none of the ablations: b"),
+    ],
+)
+def test_senseless_ablations_are_named(ablations, message):
+    with pytest.raises(DataError, match=message):
+        resolve_ablations(check(SMALLEST | {"ablations": ablations}, SCHEMA))
+
+
+def test_an_ablation_can_change_its_training():
+    config = check(SMALLEST | {"ablations": [{"name": "a", "training": {"epochs": 3}}]}, SCHEMA)
+    training = resolve_ablations(config)["a"]["training"]
+    assert training == config["training"] | {"epochs": 3}

@@ -1,0 +1,244 @@
+"""Encoders are brought into one form, or refused with the folder and the key that is wrong."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import HubertConfig, HubertForCTC, HubertModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor
+
+from ser import encoder
+from ser.files import DataError, read_json
+
+SHAPE = {
+    "conv_dim": [16] * 7,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
+FILES = ["card.json", "config.json", "model.safetensors", "preprocessor_config.json"]
+
+
+def make(folder, model_class=HubertModel, **config):
+    torch.manual_seed(0)
+    model = model_class(HubertConfig(**SHAPE | config)).eval()
+    model.save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
+    return model
+
+
+def edit(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def outputs(model):
+    wave = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 4000)).astype(np.float32))
+    with torch.no_grad():
+        return torch.stack(model.eval()(wave, output_hidden_states=True).hidden_states)
+
+
+@pytest.fixture
+def base(tmp_path):
+    make(tmp_path / "base")
+    return tmp_path / "base"
+
+
+def test_the_prepared_encoder_computes_the_same(base, tmp_path):
+    encoder.prepare(str(base), None, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
+    expected, got = (outputs(HubertModel.from_pretrained(folder)) for folder in (base, tmp_path / "out"))
+    assert torch.equal(expected, got)
+    card = read_json(tmp_path / "out/card.json")
+    assert card["base"] == str(base) and card["revision"] is None and card["commit"] is None
+    assert card["weights"] == "pretrained" and card["adaptation"] == "none"
+    assert (card["layers"], card["width"]) == (2, 32)
+    assert card["architecture"] == "group norm, post-layer-norm Transformer"
+    assert card["parameters"] == sum(p.numel() for p in HubertModel.from_pretrained(base).parameters())
+
+
+def test_two_runs_write_the_same_bytes(base, tmp_path):
+    state = load_file(base / "model.safetensors")
+    state.pop("masked_spec_embed")  # transformers draws it at random, each time another
+    save_file(state, base / "model.safetensors", {"format": "pt"})
+    for out in "one", "two":
+        encoder.prepare(str(base), None, tmp_path / out)
+    for name in FILES:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    encoder.prepare(str(tmp_path / "one"), None, tmp_path / "three")  # and preparing a prepared one changes nothing
+    assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "three/model.safetensors").read_bytes()
+
+
+def test_weight_norm_under_the_hub_s_names_is_loaded(base, tmp_path):
+    expected = outputs(HubertModel.from_pretrained(base))
+    state = load_file(base / "model.safetensors")
+    old = "encoder.pos_conv_embed.conv."
+    state = {
+        name.replace("parametrizations.weight.original0", "weight_g").replace(
+            "parametrizations.weight.original1", "weight_v"
+        ): value
+        for name, value in state.items()
+    }
+    assert f"{old}weight_g" in state and f"{old}weight_v" in state
+    save_file(state, base / "model.safetensors", {"format": "pt"})
+    encoder.prepare(str(base), None, tmp_path / "out")
+    assert torch.equal(outputs(HubertModel.from_pretrained(tmp_path / "out")), expected)
+
+
+def test_a_fine_tuned_model_s_head_is_left_out(tmp_path):
+    model = make(tmp_path / "base", HubertForCTC)
+    encoder.prepare(str(tmp_path / "base"), None, tmp_path / "out")
+    assert torch.equal(outputs(HubertModel.from_pretrained(tmp_path / "out")), outputs(model.hubert))
+    assert not [name for name in load_file(tmp_path / "out/model.safetensors") if "lm_head" in name]
+
+
+def test_half_precision_and_several_files_are_brought_together(base, tmp_path):
+    model = HubertModel.from_pretrained(base)
+    model.half().save_pretrained(tmp_path / "parts", max_shard_size="50KB")
+    assert len(list((tmp_path / "parts").glob("*.safetensors"))) > 1
+    encoder.prepare(str(tmp_path / "parts"), None, tmp_path / "out")
+    got = load_file(tmp_path / "out/model.safetensors")
+    assert {value.dtype for value in got.values()} == {torch.float32}
+    for name, value in model.float().state_dict().items():
+        assert torch.equal(got[name], value)
+
+
+def test_random_initialisation_stays_on_the_card(base, tmp_path):
+    (base / "card.json").write_text('{"weights": "random-init"}')
+    encoder.prepare(str(base), None, tmp_path / "out")
+    assert read_json(tmp_path / "out/card.json")["weights"] == "random-init"
+
+
+def test_no_preprocessor_means_hubert_s_own_and_is_logged(base, tmp_path, caplog):
+    (base / "preprocessor_config.json").unlink()
+    encoder.prepare(str(base), None, tmp_path / "out")
+    values = read_json(tmp_path / "out/preprocessor_config.json")
+    assert values["do_normalize"] is True and values["sampling_rate"] == 16000
+    assert "has no preprocessor_config.json" in caplog.text
+
+
+def test_an_extractor_that_does_not_normalise_is_kept(base, tmp_path):
+    edit(base / "preprocessor_config.json", do_normalize=False)
+    encoder.prepare(str(base), None, tmp_path / "out")
+    assert read_json(tmp_path / "out/preprocessor_config.json")["do_normalize"] is False
+
+
+def test_code_of_the_model_s_own_is_not_run(base, tmp_path):
+    ran = tmp_path / "ran"
+    (base / "modeling.py").write_text(f"open({str(ran)!r}, 'w')\nclass Model: pass\n")
+    edit(base / "config.json", auto_map={"AutoModel": "modeling.Model", "AutoConfig": "modeling.Model"})
+    encoder.prepare(str(base), None, tmp_path / "out")
+    assert not ran.exists() and "auto_map" not in read_json(tmp_path / "out/config.json")
+
+
+def refuse(base, tmp_path, match):
+    with pytest.raises(DataError, match=match):
+        encoder.prepare(str(base), None, tmp_path / "out")
+    assert not (tmp_path / "out/card.json").exists()
+
+
+def test_another_model_is_refused(base, tmp_path):
+    Wav2Vec2Config().save_pretrained(base)
+    refuse(base, tmp_path, "config.json: model_type is 'wav2vec2', expected 'hubert'")
+
+
+def test_pickled_weights_are_not_opened(base, tmp_path):
+    (base / "model.safetensors").unlink()
+
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    (base / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
+    refuse(base, tmp_path, r"only pickled weights \(pytorch_model.bin\).*refs/pr/N")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_no_weights_are_refused(base, tmp_path):
+    (base / "model.safetensors").unlink()
+    refuse(base, tmp_path, "base: has no model.safetensors. ")
+
+
+def test_missing_weights_are_not_made_up(base, tmp_path):
+    state = load_file(base / "model.safetensors")
+    del state["encoder.layers.1.attention.k_proj.weight"], state["feature_projection.projection.bias"]
+    save_file(state, base / "model.safetensors", {"format": "pt"})
+    refuse(base, tmp_path, r"base: weight encoder.layers.1.attention.k_proj.weight is missing \(2 such weights\)")
+
+
+def test_another_width_is_refused(base, tmp_path):
+    edit(base / "config.json", hidden_size=64)
+    refuse(base, tmp_path, r"weight .* has shape \(.*32.*\), expected \(.*64.*\) by config.json")
+
+
+def test_weights_that_are_not_finite_are_refused(base, tmp_path):
+    state = load_file(base / "model.safetensors")
+    state["encoder.layer_norm.bias"][3] = float("nan")
+    save_file(state, base / "model.safetensors", {"format": "pt"})
+    refuse(base, tmp_path, "weight encoder.layer_norm.bias holds NaN or infinity")
+
+
+def test_truncated_weights_are_refused(base, tmp_path):
+    content = (base / "model.safetensors").read_bytes()
+    (base / "model.safetensors").write_bytes(content[: len(content) // 2])
+    refuse(base, tmp_path, "base: its safetensors cannot be loaded")
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "match"),
+    [
+        ("preprocessor_config.json", {"sampling_rate": 8000}, "sampling_rate is 8000, expected 16000"),
+        ("preprocessor_config.json", {"feature_size": 80}, "feature_size is 80, expected 1"),
+        ("preprocessor_config.json", {"do_normalize": "yes"}, "do_normalize is 'yes', expected true or false"),
+        ("config.json", {"hidden_act": "relu"}, "hidden_act is 'relu', expected 'gelu'"),
+        ("config.json", {"conv_stride": [5, 2, 2, 2, 2, 2, 1]}, "conv_stride multiplies to 160, expected 320"),
+        ("config.json", {"conv_stride": [5, 2]}, "config.json: is no HuBERT configuration"),
+        ("config.json", {"hidden_size": "wide"}, "config.json: is no HuBERT configuration"),
+        ("config.json", {"hidden_size": 33}, "hidden_size 33 is no multiple of num_attention_heads"),
+        ("config.json", {"feat_extract_norm": "none"}, "feat_extract_norm is 'none', expected 'group' or 'layer'"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_refused(base, tmp_path, file, values, match):
+    edit(base / file, **values)
+    refuse(base, tmp_path, match)
+
+
+def test_a_configuration_that_is_no_json_is_refused(base, tmp_path):
+    (base / "config.json").write_text("{")
+    refuse(base, tmp_path, "config.json: is not JSON")
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    (tmp_path / "base").mkdir()
+    refuse(tmp_path / "base", tmp_path, "base: has no config.json")
+
+
+def test_a_revision_of_a_folder_is_refused(base, tmp_path):
+    with pytest.raises(DataError, match="is a local folder, so its revision must be null, not 'main'"):
+        encoder.prepare(str(base), "main", tmp_path / "out")
+
+
+def test_a_name_that_is_neither_folder_nor_on_the_hub_is_refused(tmp_path):
+    with pytest.raises(DataError, match="encoder ./no/such/folder: is no local folder"):
+        encoder.prepare("./no/such/folder", None, tmp_path / "out")
+
+
+def test_from_the_hub_the_commit_is_on_the_card(base, tmp_path, monkeypatch):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = base.rename(tmp_path / commit)
+    asked = {}
+
+    def download(repository, **options):
+        asked.update(options, repository=repository)
+        return str(snapshot)
+
+    monkeypatch.setattr(encoder, "snapshot_download", download)
+    encoder.prepare("someone/hubert", "refs/pr/1", tmp_path / "out")
+    card = read_json(tmp_path / "out/card.json")
+    assert (card["base"], card["revision"], card["commit"]) == ("someone/hubert", "refs/pr/1", commit)
+    assert asked["repository"] == "someone/hubert" and asked["revision"] == "refs/pr/1"
+    assert not [pattern for pattern in asked["allow_patterns"] if pattern.endswith((".bin", ".py", "*"))]

@@ -1,0 +1,178 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.special import softmax
+
+from ser.heads import N_MFCC, build_head, join_heads, set_statistics
+from ser.training import ccc_loss, fix_numerics
+
+fix_numerics(1)  # as a job does, before TensorFlow starts
+
+L, W, T = 3, 20, 7
+UNITS = {"mlp": [16, 8], "transformer": {"width": 12, "layers": 2, "attention_heads": 3, "feed_forward": 10}}
+FUSIONS = ["none", "sum", "concat", "concat_lift", "film"]
+
+
+def settings(head="mlp", fusion="none", layer="weighted"):
+    return {
+        "head": head,
+        "features": "frames" if head == "transformer" else "embeddings",
+        "speaker": "none" if fusion == "none" else "mfcc",
+        "fusion": fusion,
+        "units": UNITS[head],
+        "training": {"dropout": 0.2},
+        "outputs": "joint",
+        "encoder": "e",
+    } | ({"layer": layer} if head == "mlp" else {})
+
+
+def build(**options):
+    return build_head(settings(**options), n_layers=L, width=W, label_mean=[4.0, 3.0, 5.0], label_sd=[1.0, 2.0, 0.5])
+
+
+def expected_parameters(head, fusion, layer):
+    """Trainable parameters, counted by hand from the definition of each part."""
+    fused = {"concat": W + N_MFCC, "concat_lift": 2 * W}.get(fusion, W)
+    lift = N_MFCC * W + W
+    count = {"none": 0, "concat": 0, "sum": lift, "concat_lift": lift, "film": 2 * lift}[fusion]
+    if head == "mlp":
+        count += L if layer == "weighted" else 0
+        for width in UNITS["mlp"]:
+            count += fused * width + width + 2 * width  # dense, batch normalisation
+            fused = width
+    else:
+        width, feed_forward = UNITS["transformer"]["width"], UNITS["transformer"]["feed_forward"]
+        block = 4 * (width * width + width) + 2 * 2 * width  # attention, two layer norms
+        block += width * feed_forward + feed_forward + feed_forward * width + width
+        count += fused * width + width + UNITS["transformer"]["layers"] * block + 2 * width
+        fused = width
+    return count + fused * 3 + 3
+
+
+CASES = [("mlp", fusion, layer) for fusion, layer in itertools.product(FUSIONS, ["weighted", 1])]
+CASES += [("transformer", fusion, None) for fusion in FUSIONS]
+
+
+@pytest.mark.parametrize(("head", "fusion", "layer"), CASES)
+def test_parameter_counts(head, fusion, layer):
+    model = build(head=head, fusion=fusion, layer=layer)
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == expected_parameters(head, fusion, layer)
+
+
+def test_no_fusion_or_head_of_the_schema_goes_uncounted():
+    from pathlib import Path
+
+    import yaml
+
+    schema = yaml.safe_load((Path(__file__).parents[2] / "rules" / "config.schema.yaml").read_text())
+    options = schema["properties"]["ablations"]["items"]["properties"]
+    assert {case[1] for case in CASES} == set(options["fusion"]["enum"])
+    assert {case[0] for case in CASES} == set(options["head"]["enum"])
+
+
+def inputs(head, fusion, layer="weighted", batch=4, seed=0):
+    rng = np.random.default_rng(seed)
+    shape = (batch, T, W) if head == "transformer" else (batch, L, W) if layer == "weighted" else (batch, W)
+    values = {"features": rng.standard_normal(shape).astype(np.float32)}
+    if fusion != "none":
+        values["speaker"] = rng.standard_normal((batch, N_MFCC)).astype(np.float32)
+    if head == "transformer":
+        values["n_frames"] = np.array([[T], [3], [1], [5]], np.int32)[:batch]
+    return values
+
+
+def weights(model, name):
+    return [v.numpy() for v in model.get_layer(name).trainable_variables]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_fused_vector_is_the_definition(fusion):
+    """The fusion written out again in NumPy; 1e-5 is float32 rounding over sums of 20 terms."""
+    model = build(fusion=fusion)
+    rng = np.random.default_rng(1)
+    mean, variance = rng.standard_normal((L, W)), rng.uniform(0.5, 2, (L, W))
+    set_statistics(model, "standardise_features", mean, variance)
+    logits = rng.standard_normal(L).astype(np.float32)
+    model.get_layer("layer_mix").logits.assign(logits)
+    item = inputs("mlp", fusion)
+    x = np.einsum("blw,l->bw", (item["features"] - mean) / np.sqrt(variance), softmax(logits))
+    if fusion != "none":
+        speaker_mean, speaker_variance = rng.standard_normal(N_MFCC), rng.uniform(0.5, 2, N_MFCC)
+        set_statistics(model, "standardise_speaker", speaker_mean, speaker_variance)
+        s = (item["speaker"] - speaker_mean) / np.sqrt(speaker_variance)
+        dense = lambda name: s @ weights(model, name)[0] + weights(model, name)[1]  # noqa: E731
+        x = {
+            "sum": lambda: x + dense("lift"),
+            "concat": lambda: np.concatenate([x, s], axis=1),
+            "concat_lift": lambda: np.concatenate([x, dense("lift")], axis=1),
+            "film": lambda: x * dense("film_scale") + dense("film_shift"),
+        }[fusion]()
+    np.testing.assert_allclose(model(item)["fused"], x, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_padding_changes_nothing(fusion):
+    """Frames beyond n_frames, whatever they hold, leave outputs as they are (1e-5: float32 sums in another order)."""
+    model = build(head="transformer", fusion=fusion)
+    item = inputs("transformer", fusion)
+    padded = dict(item)
+    noise = np.random.default_rng(9).standard_normal((4, 5, W)).astype(np.float32) * 50
+    padded["features"] = np.concatenate([item["features"], noise], axis=1)
+    for row, n in enumerate(item["n_frames"][:, 0]):
+        padded["features"][row, n:] = 50
+    for key in ("labels", "fused"):
+        np.testing.assert_allclose(model(padded)[key], model(item)[key], atol=1e-5)
+
+
+def test_fused_frames_are_averaged_over_an_utterances_own(fusion="sum"):
+    model = build(head="transformer", fusion=fusion)
+    item = inputs("transformer", fusion)
+    lift = item["speaker"] @ weights(model, "lift")[0] + weights(model, "lift")[1]
+    for row, n in enumerate(item["n_frames"][:, 0]):
+        expected = item["features"][row, :n].mean(axis=0) + lift[row]
+        np.testing.assert_allclose(model(item)["fused"][row], expected, atol=1e-5)
+
+
+def test_a_constant_feature_is_only_centred():
+    model = build(layer=1)
+    set_statistics(model, "standardise_features", np.full(W, 2.0), np.zeros(W))
+    x = np.full((1, W), 2.5, np.float32)
+    np.testing.assert_allclose(model({"features": x})["fused"], np.full((1, W), 0.5))
+
+
+def test_joined_heads_answer_as_the_single_ones_and_survive_saving(tmp_path):
+    heads = [
+        build_head(settings(fusion="sum"), n_layers=L, width=W, label_mean=[m], label_sd=[1.0], name=name)
+        for name, m in (("valence", 4.0), ("arousal", 3.0))
+    ]
+    item = inputs("mlp", "sum")
+    joined = join_heads(heads)
+    joined.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    for key in ("labels", "fused"):
+        expected = np.concatenate([head(item)[key] for head in heads], axis=1)
+        np.testing.assert_array_equal(joined(item)[key], expected)
+        np.testing.assert_array_equal(loaded(item)[key], expected)
+
+
+def test_ccc_loss_is_one_minus_ccc():
+    """Against the formula written out with NumPy's own covariance (ddof 0); 1e-6 is float32."""
+    rng = np.random.default_rng(3)
+    y, p = rng.normal(4, 1, (50, 2)), rng.normal(4, 1, (50, 2))
+    expected = []
+    for i in range(2):
+        c = np.cov(y[:, i], p[:, i], ddof=0)
+        expected.append(1 - 2 * c[0, 1] / (c[0, 0] + c[1, 1] + (y[:, i].mean() - p[:, i].mean()) ** 2))
+    assert float(ccc_loss(tf.constant(y, tf.float32), tf.constant(p, tf.float32))) == pytest.approx(
+        np.mean(expected), abs=1e-6
+    )
+
+
+def test_ccc_loss_of_constant_labels_has_a_finite_gradient():
+    p = tf.Variable(tf.ones((8, 1)))
+    with tf.GradientTape() as tape:
+        loss = ccc_loss(tf.ones((8, 1)), p)
+    assert np.isfinite(loss) and np.isfinite(tape.gradient(loss, p)).all()

@@ -1,0 +1,119 @@
+"""Embeddings against transformers run one utterance at a time."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+from ser import encoder
+from ser.hubert import Encoder
+
+PRE_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+TINY = {
+    "conv_dim": [32] * 7,
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
+LARGE = PRE_NORM | {"hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
+XLARGE = PRE_NORM | {"hidden_size": 1280, "num_attention_heads": 16, "intermediate_size": 5120}
+
+
+def make(folder, do_normalize=True, **config):
+    """An encoder's folder, and transformers' own pair of feature extractor and model for reference."""
+    torch.manual_seed(0)
+    model = HubertModel(HubertConfig(**config)).eval()
+    for name, parameter in model.named_parameters():  # norms and biases start as 1 and 0: a mix-up would not show
+        if "bias" in name or "norm" in name or "original0" in name:
+            parameter.data.mul_(1 + 0.3 * torch.rand_like(parameter)).add_(0.05 * torch.randn_like(parameter))
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=do_normalize)
+    encoder.save(model, extractor, folder)
+    return extractor, model
+
+
+def reference(extractor, model, wave):
+    """The hidden states of one utterance, (layers + 1, frames, width)."""
+    values = extractor(wave, sampling_rate=16000, return_tensors="pt").input_values
+    with torch.no_grad():
+        return torch.cat(model(values, output_hidden_states=True).hidden_states).numpy()
+
+
+def speech_like(*lengths, seed=0):
+    """Coloured noise with an offset and pauses: normalisation over time sees something to normalise."""
+    rng = np.random.default_rng(seed)
+    waves = [np.convolve(rng.normal(0, 0.1, n), np.ones(8) / 8, "same") + 0.02 for n in lengths]
+    return [(wave * (np.sin(np.arange(len(wave)) / 2000) > -0.5)).astype(np.float32) for wave in waves]
+
+
+def compare(folder, models, lengths, layer):
+    """Largest difference of pooled embeddings and of a layer's frames from the reference, one by one and packed."""
+    subject, waves = Encoder(folder, "cpu", 2), speech_like(*lengths)
+    one_by_one = [subject.embed([wave], layer)[0] for wave in waves]
+    worst = 0.0
+    for wave, *both in zip(waves, one_by_one, subject.embed(waves, layer), strict=True):
+        expected = reference(*models, wave)
+        for got in both:
+            assert got.n_frames == expected.shape[1] and got.pooled.dtype == got.frames.dtype == np.float32
+            worst = max(worst, abs(got.pooled - expected.mean(1)).max(), abs(got.frames - expected[layer]).max())
+    return worst
+
+
+# 1e-4: the issue's bound; float32 rounding over tens of layers of numbers up to about 10 stays well below it
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param({}, id="base, true size"),
+        pytest.param(LARGE | {"num_hidden_layers": 2}, id="large, 2 of 24 layers"),
+        pytest.param(XLARGE | {"num_hidden_layers": 1}, id="xlarge, 1 of 48 layers"),
+        pytest.param(LARGE | {"num_hidden_layers": 24}, id="large, true size", marks=pytest.mark.slow),
+    ],
+)
+def test_true_shapes_agree_with_transformers(tmp_path, config):
+    models = make(tmp_path, **config)
+    assert compare(tmp_path, models, [17_000, 9_123], layer=1) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        PRE_NORM,
+        {"conv_bias": True},
+        {"do_stable_layer_norm": True},
+        {"feat_proj_layer_norm": False},
+        {"conv_pos_batch_norm": True},
+        {"num_conv_pos_embeddings": 15},
+        {"do_normalize": False},
+    ],
+    ids=str,
+)
+def test_every_variant_agrees_with_transformers(tmp_path, config):
+    models = make(tmp_path, **TINY | config)
+    # 400 samples are the shortest that give a frame; 719 and 720 are the two sides of a second one
+    assert compare(tmp_path, models, [16_000, 400, 719, 720, 50_001], layer=3) < 1e-5  # tiny: few roundings
+
+
+def test_results_do_not_depend_on_the_batch_on_a_cpu(tmp_path):
+    """Bit for bit: a batch on a CPU is one utterance, so that a shard's neighbours cannot change a record."""
+    make(tmp_path, **TINY)
+    subject = Encoder(tmp_path, "cpu", 2)
+    assert subject.batch_seconds == 0
+    waves = speech_like(16_000, 8_000, 30_000)
+    first = [subject.embed([wave])[0].pooled for wave in waves]
+    second = [subject.embed([wave])[0].pooled for wave in reversed(waves)][::-1]
+    assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def test_frames_are_made_only_where_asked_for(tmp_path):
+    make(tmp_path, **TINY)
+    (got,) = Encoder(tmp_path, "cpu").embed(speech_like(16_000))
+    assert got.frames is None and got.n_frames == 49 and got.pooled.shape == (4, 48)
+
+
+def test_silence_and_loudness_stay_finite(tmp_path):
+    make(tmp_path, **TINY)
+    waves = [np.zeros(8000, np.float32), speech_like(8000)[0] * 1e4]
+    assert all(np.isfinite(got.pooled).all() for got in Encoder(tmp_path, "cpu").embed(waves))

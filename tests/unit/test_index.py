@@ -1,0 +1,167 @@
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_corpus import TARGETS, make_corpus, read_sheet, write_sheet
+
+from ser import index, manifest
+from ser.content import hash_files
+from ser.files import DataError, sha256
+
+SETTINGS = {
+    "layout": "csv",
+    "folder": "corpus",
+    "audio": "",
+    "sheet": "",
+    "test_splits": ["test"],
+    "targets": list(TARGETS),
+    "label_range": [1, 7],
+    "unknown_speakers": ["Unknown"],
+    "shards": 2,
+}
+SPEAKERS = {"train": 3, "validation": 1, "test": 2}
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_corpus(tmp_path / "corpus", utterances=2, speakers=SPEAKERS)
+    return tmp_path / "corpus"
+
+
+def stamps(folder):
+    return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*.csv"))}
+
+
+IDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1)  # the corpus refuses control characters
+
+
+@given(st.lists(st.tuples(IDS, IDS, IDS)))
+def test_a_manifest_reads_back_as_it_was(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("manifest") / "shard-000.csv"
+    utterances = [manifest.Utterance(utterance, path_, speaker, "") for utterance, path_, speaker in rows]
+    manifest.write_if_changed(path, manifest.format_rows(manifest.Utterance._fields, utterances))
+    assert manifest.read(path) == utterances
+
+
+def test_shard_of_is_the_documented_hash():
+    # printf 'speaker 1' | sha256sum
+    digest = "395a8e596565a15febc6d0b73d104ef2b895d687a98a19c2ea9590ca90314ba3"
+    assert manifest.shard_of("speaker 1", 1000) == int(digest, 16) % 1000
+
+
+def test_manifests_hold_every_utterance_once_sorted_with_its_hash(corpus):
+    built = index.build(SETTINGS, {})
+    seen = []
+    for split, shards in built.shards.items():
+        for shard in shards:
+            rows = manifest.read(index.FOLDER / split / f"shard-{shard}.csv")
+            assert rows == sorted(rows)
+            for row in rows:
+                assert row.sha256 == sha256(row.path)
+                assert manifest.shard_of(row.speaker_id, 2) == int(shard)
+                assert row.speaker_id.startswith(split)
+            seen += [row.utterance_id for row in rows]
+    assert sorted(seen) == sorted(row["file"] for row in read_sheet(corpus))
+
+
+def test_only_content_moves_a_manifest(corpus):
+    first = index.build(SETTINGS, {})
+    before = stamps(index.FOLDER)
+    for path in corpus.rglob("*"):
+        os.utime(path)
+    assert index.build(SETTINGS, {}) == first
+    assert stamps(index.FOLDER) == before
+
+    changed = corpus / "audio" / "test_1" / "u0.wav"
+    old = changed.stat()
+    content = bytearray(changed.read_bytes())
+    content[-1] ^= 1
+    changed.write_bytes(content)
+    os.utime(changed, ns=(old.st_atime_ns, old.st_mtime_ns - 10**12))  # the same size and an older time
+    second = index.build(SETTINGS, {})
+    moved = {path for path, stamp in stamps(index.FOLDER).items() if before[path] != stamp}
+    shard = f"shard-{manifest.shard_of('test 1', 2):03d}"
+    assert moved == {index.FOLDER / "test" / f"{shard}.csv"}
+    assert second.shards["train"] == first.shards["train"] and second.shards["test"] != first.shards["test"]
+    assert second.labels == first.labels
+
+
+def test_a_label_moves_its_split_alone(corpus):
+    first = index.build(SETTINGS, {})
+    before = stamps(index.FOLDER)
+    rows = read_sheet(corpus)
+    next(row for row in rows if row["split"] == "test")["valence"] = "1.5"
+    write_sheet(corpus, rows)
+    second = index.build(SETTINGS, {})
+    assert second.shards == first.shards
+    moved = {path for path, stamp in stamps(index.FOLDER).items() if before[path] != stamp}
+    assert moved == {index.FOLDER / "test" / "labels.csv"}
+
+
+def test_a_shard_without_speakers_goes(corpus):
+    index.build(SETTINGS, {})
+    rows = read_sheet(corpus)
+    shard = manifest.shard_of("test 1", 2)
+    gone = {f"test {i}" for i in range(2) if manifest.shard_of(f"test {i}", 2) == shard}
+    write_sheet(corpus, [row for row in rows if row["speaker"] not in gone])
+    index.build(SETTINGS, {})
+    assert not (index.FOLDER / "test" / f"shard-{shard:03d}.csv").exists()
+
+
+def test_a_missing_file_is_named_with_its_row(corpus):
+    (corpus / "audio" / "train_0" / "u1.wav").unlink()
+    with pytest.raises(DataError, match=r"labels.csv, row 3: corpus/audio/train_0/u1.wav is not on disk"):
+        index.build(SETTINGS, {})
+
+
+def test_a_folder_in_place_of_a_file_is_left_to_the_audio_stage(corpus):
+    (corpus / "audio" / "train_0" / "u1.wav").unlink()
+    (corpus / "audio" / "train_0" / "u1.wav").mkdir()
+    built = index.build(SETTINGS, {})
+    rows = [row for s in built.shards["train"] for row in manifest.read(index.FOLDER / "train" / f"shard-{s}.csv")]
+    assert [row.sha256 == "" for row in rows if row.utterance_id == "train_0/u1.wav"] == [True]
+
+
+def test_jobs_load_what_the_main_process_wrote(corpus):
+    built = index.build(SETTINGS, {})
+    assert index.load() == built
+
+
+def test_an_unchanged_file_is_not_read_again(corpus, tmp_path, monkeypatch):
+    path = corpus / "audio" / "train_0" / "u0.wav"
+    os.utime(path, ns=(0, 0))
+    monkeypatch.setattr("ser.content._SETTLED_NS", -(10**12))  # as if the file had been there for long
+    cache = tmp_path / "cache.parquet"
+    expected = {str(path): sha256(path)}
+    assert hash_files([str(path)], cache, "audio") == expected
+    monkeypatch.setattr("ser.content._hash_one", lambda _: pytest.fail("read again"))
+    assert hash_files([str(path)], cache, "audio") == expected
+
+
+def test_a_hash_of_a_file_just_written_is_not_remembered(corpus, tmp_path):
+    path = corpus / "audio" / "train_0" / "u0.wav"
+    path.write_bytes(b"one")
+    hash_files([str(path)], tmp_path / "cache.parquet", "audio")
+    path.write_bytes(b"two")  # the same size, and possibly the same clock tick
+    assert hash_files([str(path)], tmp_path / "cache.parquet", "audio") == {str(path): sha256(path)}
+
+
+def test_an_encoder_folder_counts_by_content(corpus, tmp_path):
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    spec = {"mine": {"base": "encoder", "revision": "main"}}
+    first = index.build(SETTINGS, spec).encoders["mine"]
+    os.utime(folder / "model.safetensors")
+    assert index.build(SETTINGS, spec).encoders["mine"] == first
+    (folder / "model.safetensors").write_bytes(b"WEIGHTS")
+    assert index.build(SETTINGS, spec).encoders["mine"] != first
+
+
+def test_an_empty_encoder_folder_is_named(corpus, tmp_path):
+    (tmp_path / "encoder").mkdir()
+    with pytest.raises(DataError, match="encoders.mine.base: encoder holds no config.json"):
+        index.build(SETTINGS, {"mine": {"base": "encoder", "revision": "main"}})

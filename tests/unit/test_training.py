@@ -1,0 +1,256 @@
+import csv
+from pathlib import Path
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ser import tfrecord
+from ser.ccc import compute_ccc
+from ser.features import batch, open_features, read_labels, read_shape, read_speakers
+from ser.files import DataError, write_json
+from ser.prediction import load_heads, predict_split
+from ser.training import Split, fix_numerics, train_ablation
+
+fix_numerics(1)  # as a job does, before TensorFlow starts
+
+TARGETS = ["valence", "arousal"]
+TRAINING = {
+    "loss": "ccc", "epochs": 40, "patience": 10, "batch_size": 16, "learning_rate": 0.01, "dropout": 0.1, "threads": 1
+}  # fmt: skip
+ROWS, WIDTH = 3, 8
+
+
+def ablation(**changes):
+    settings = {
+        "head": "mlp", "features": "embeddings", "speaker": "none", "fusion": "none", "layer": "weighted",
+        "units": [16, 8], "training": TRAINING, "outputs": "joint", "encoder": "e",
+    } | changes  # fmt: skip
+    if settings["head"] == "transformer":
+        settings.pop("layer")
+        settings |= {"features": "frames"}
+        settings |= {"units": {"width": 8, "layers": 1, "attention_heads": 2, "feed_forward": 8}}
+    return settings
+
+
+def make_split(folder, split, n_speakers, seed, frames=False):
+    """Embeddings in which the labels are linear, with noise; one shard a speaker."""
+    rng = np.random.default_rng(seed)
+    directions = np.random.default_rng(99).standard_normal((len(TARGETS), WIDTH))
+    paths, speakers, table = [], [], {key: [] for key in ("utterance_id", "speaker_id", *TARGETS)}
+    for number in range(n_speakers):
+        records, speaker = [], f"{split}/{number} é"
+        for utterance in range(12):
+            labels = rng.uniform(1, 7, len(TARGETS))
+            n_frames = int(rng.integers(4, 9))
+            x = (labels - 4) @ directions + 0.3 * rng.standard_normal((n_frames if frames else ROWS, WIDTH))
+            records.append(tfrecord.Record(f"{speaker}-{utterance}", speaker, "0", n_frames, x.astype(np.float16)))
+            for key, value in zip(table, (records[-1].utterance_id, speaker, *labels), strict=True):
+                table[key].append(value)
+        paths.append(str(folder / f"{split}-{number}.tfrecord"))
+        tfrecord.write(paths[-1], records)
+        speakers.append(str(folder / f"{split}-{number}.json"))
+        write_json(
+            speakers[-1], {speaker: {"mfcc": rng.standard_normal(13).tolist(), "n_utterances": 12}}
+        )
+    labels_path = str(folder / f"{split}.parquet")
+    pq.write_table(pa.table(table), labels_path)
+    return Split(paths, speakers, labels_path)
+
+
+def run(folder, out, settings, seeds=(1, 2), memory_bytes=1e9, frames=False):
+    folder.mkdir(exist_ok=True)
+    train = make_split(folder, "train", 6, 0, frames)
+    validation = make_split(folder, "validation", 2, 1, frames)
+    train_ablation(
+        settings,
+        seeds=list(seeds),
+        targets=TARGETS,
+        train=train,
+        validation=validation,
+        folder=str(out / "models"),
+        results=str(out / "{kind}-{seed}-{split}.parquet"),
+        memory_bytes=memory_bytes,
+    )
+    return train, validation
+
+
+def read(path):
+    return pq.read_table(path).to_pydict()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"layer": -1, "speaker": "mfcc", "fusion": "sum"},
+        {"outputs": "separate", "speaker": "mfcc", "fusion": "concat"},
+        {"head": "transformer", "speaker": "mfcc_permuted", "fusion": "film"},
+        {"training": TRAINING | {"loss": "mse"}},
+    ],
+    ids=["weighted layers", "one layer, sum", "separate, concat", "transformer, film", "mse"],
+)
+def test_learns_what_is_there(tmp_path, changes):
+    """Labels are linear in the features: a validation CCC over 0.8 is easy, one by chance would be near 0.
+
+    The speaker vectors are noise here, of which six speakers can be learned by heart: they may cost some.
+    """
+    settings = ablation(**changes)
+    _, validation = run(tmp_path / "data", tmp_path, settings, frames=settings["head"] == "transformer")
+    labels = read(validation.labels)
+    for seed in (1, 2):
+        predicted = read(tmp_path / f"predictions-{seed}-validation.parquet")
+        assert list(predicted) == ["utterance_id", "speaker_id", *TARGETS]
+        assert predicted["utterance_id"] == sorted(labels["utterance_id"])
+        place = {utterance: i for i, utterance in enumerate(labels["utterance_id"])}
+        with open(tmp_path / "models" / f"seed-{seed}" / "history.csv", newline="") as file:
+            history = list(csv.DictReader(file))
+        for target in TARGETS:
+            truth = [labels[target][place[utterance]] for utterance in predicted["utterance_id"]]
+            score = compute_ccc(truth, predicted[target])
+            assert score > (0.8 if settings["speaker"] == "none" else 0.5)
+            best = [row for row in history if row["target"] == target and row["best"] == "1"][-1]
+            # the model that was kept is the one of the best epoch (six decimals in the history)
+            assert float(best["validation_ccc"]) == pytest.approx(score, abs=2e-6)
+
+
+def test_a_saved_model_predicts_as_training_did(tmp_path):
+    settings = ablation(outputs="separate", speaker="mfcc", fusion="sum")
+    _, validation = run(tmp_path / "data", tmp_path, settings)
+    heads = load_heads({1: str(tmp_path / "models" / "seed-1" / "model.keras")})
+    predict_split(
+        heads, settings, validation.embeddings, validation.speakers, TARGETS, str(tmp_path / "again-{kind}-{seed}")
+    )
+    for kind in ("predictions", "speaker_vectors", "enrolment_vectors"):
+        again = pq.read_table(tmp_path / f"again-{kind}-1")
+        assert again.equals(pq.read_table(tmp_path / f"{kind}-1-validation.parquet"))
+
+
+def test_speaker_vectors_are_means_of_fused_vectors(tmp_path):
+    settings = ablation(speaker="mfcc", fusion="sum")
+    _, validation = run(tmp_path / "data", tmp_path, settings)
+    model = keras.saving.load_model(tmp_path / "models" / "seed-2" / "model.keras", compile=False)
+    fused = {}
+    for path, speakers in zip(validation.embeddings, validation.speakers, strict=True):
+        (vector,) = read_speakers([speakers]).values()
+        for record in tfrecord.read(path):
+            item = {"features": record.embedding[None].astype(np.float32), "speaker": vector[None]}
+            fused[record.utterance_id] = (record.speaker_id, np.asarray(model(item)["fused"])[0])
+    rows = read(tmp_path / "speaker_vectors-2-validation.parquet")
+    for speaker, vector in zip(rows["speaker_id"], rows["vector"], strict=True):
+        expected = np.mean([v for s, v in fused.values() if s == speaker], axis=0)
+        np.testing.assert_allclose(vector, expected, atol=1e-5)  # float32 sums in another order
+    enrolled = read(tmp_path / "enrolment_vectors-2-validation.parquet")
+    for utterance, vector in zip(enrolled["utterance_id"], enrolled["vector"], strict=True):
+        np.testing.assert_allclose(vector, fused[utterance][1], atol=1e-5)
+
+
+def test_results_depend_on_the_seed_alone(tmp_path):
+    """Twice the same, and with other seeds beside it: the same to the last bit and byte."""
+    outs = {name: tmp_path / name for name in ("a", "b", "c")}
+    for out in outs.values():
+        out.mkdir()
+    run(tmp_path / "data", outs["a"], ablation(speaker="mfcc", fusion="sum"))
+    run(tmp_path / "data", outs["b"], ablation(speaker="mfcc", fusion="sum"))
+    run(tmp_path / "data", outs["c"], ablation(speaker="mfcc", fusion="sum"), seeds=(7, 2))
+    for kind in ("predictions", "speaker_vectors"):
+        a, b, c = (pq.read_table(out / f"{kind}-2-validation.parquet") for out in outs.values())
+        assert a.equals(b) and a.equals(c)
+    files = [out / "models" / "seed-2" / "model.keras" for out in outs.values()]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    first = pq.read_table(outs["a"] / "predictions-1-validation.parquet")
+    assert not first.equals(pq.read_table(outs["a"] / "predictions-2-validation.parquet")), "seeds must differ"
+
+
+@pytest.mark.parametrize("head", ["mlp", "transformer"])
+def test_streaming_from_disk_learns_too(tmp_path, head):
+    """The batches are others than in memory, what can be learned is not; few epochs, so a lower bar."""
+    settings = ablation(head=head, training=TRAINING | {"epochs": 12, "learning_rate": 0.03})
+    _, validation = run(tmp_path / "data", tmp_path, settings, (1,), memory_bytes=1.0, frames=head == "transformer")
+    labels, predicted = read(validation.labels), read(tmp_path / "predictions-1-validation.parquet")
+    place = {utterance: i for i, utterance in enumerate(labels["utterance_id"])}
+    for target in TARGETS:
+        truth = [labels[target][place[utterance]] for utterance in predicted["utterance_id"]]
+        assert compute_ccc(truth, predicted[target]) > 0.5
+
+
+def test_permuted_speakers_all_have_the_vector_of_another(tmp_path):
+    split = make_split(tmp_path, "train", 6, 0)
+    own, permuted = read_speakers(split.speakers), read_speakers(split.speakers, permuted=True)
+    assert own.keys() == permuted.keys()
+    assert sorted(map(tuple, own.values())) == sorted(map(tuple, permuted.values()))
+    assert not any(np.array_equal(own[speaker], permuted[speaker]) for speaker in own)
+
+
+def test_features_carry_the_right_speaker_and_labels(tmp_path):
+    split = make_split(tmp_path, "train", 3, 0)
+    labels, speakers = read_labels(split.labels, TARGETS), read_speakers(split.speakers)
+    settings = ablation(speaker="mfcc", fusion="sum", layer=1)
+    items = list(open_features(split.embeddings, settings, read_shape(split.embeddings), speakers, labels))
+    assert len(items) == 36
+    records = {record.utterance_id: record for path in split.embeddings for record in tfrecord.read(path)}
+    for item in items:
+        record = records[item["utterance_id"].numpy().decode()]
+        np.testing.assert_array_equal(item["features"], record.embedding[1].astype(np.float32))
+        np.testing.assert_array_equal(item["speaker"], speakers[record.speaker_id])
+        row = labels.utterance_ids.index(record.utterance_id)
+        np.testing.assert_allclose(item["labels"], labels.values[row], rtol=1e-6)  # float64 to float32
+
+
+def test_utterances_without_labels_are_not_trained_on(tmp_path):
+    split = make_split(tmp_path, "train", 2, 0)
+    table = pq.read_table(split.labels)
+    pq.write_table(table.slice(0, 20), split.labels)
+    labels = read_labels(split.labels, TARGETS)
+    items = open_features(split.embeddings, ablation(), read_shape(split.embeddings), None, labels)
+    assert len(list(items)) == 20
+
+
+def test_frames_are_padded_to_the_longest_of_a_batch(tmp_path):
+    split = make_split(tmp_path, "train", 1, 0, frames=True)
+    items = open_features(split.embeddings, ablation(head="transformer"), read_shape(split.embeddings), None, None)
+    (item,) = batch(items, 100)
+    lengths = item["n_frames"].numpy()[:, 0]
+    assert item["features"].shape == (12, lengths.max(), WIDTH)
+    shortest = int(lengths.argmin())
+    assert not item["features"].numpy()[shortest, lengths[shortest] :].any()
+
+
+def test_a_layer_that_is_not_there_is_named(tmp_path):
+    split = make_split(tmp_path, "train", 1, 0)
+    with pytest.raises(DataError, match="layer 3 of the ablation is not one of encoder 'e': it has 0 to 2"):
+        open_features(split.embeddings, ablation(layer=3), read_shape(split.embeddings), None, None)
+
+
+def test_no_embeddings_at_all_is_said(tmp_path):
+    tfrecord.write(tmp_path / "empty.tfrecord", [])
+    with pytest.raises(DataError, match="holds no embedding, every utterance was rejected"):
+        read_shape([str(tmp_path / "empty.tfrecord")])
+
+
+def test_a_damaged_model_is_named(tmp_path):
+    path = tmp_path / "model.keras"
+    path.write_bytes(b"not a model")
+    with pytest.raises(DataError, match="model.keras: is not a model that can be loaded"):
+        load_heads({1: str(path)})
+
+
+def test_a_damaged_record_stops_training_by_name(tmp_path):
+    split = make_split(tmp_path, "train", 2, 0)
+    content = bytearray(Path(split.embeddings[1]).read_bytes())
+    content[len(content) // 2] ^= 1
+    Path(split.embeddings[1]).write_bytes(content)
+    with pytest.raises(DataError, match="train-1.tfrecord: damaged at byte"):
+        train_ablation(
+            ablation(),
+            seeds=[1],
+            targets=TARGETS,
+            train=split,
+            validation=split,
+            folder=str(tmp_path / "models"),
+            results=str(tmp_path / "{kind}-{seed}-{split}"),
+            memory_bytes=1e9,
+        )
+    assert not (tmp_path / "models").exists()

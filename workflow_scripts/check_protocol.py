@@ -1,0 +1,16 @@
+"""Stop before scoring if the protocol of the study is broken."""
+
+from ser import log
+from ser.protocol import check_protocol
+
+log.to_file(snakemake.log[0])
+params = snakemake.params
+check_protocol(
+    labels=dict(zip(params.splits, snakemake.input.labels, strict=True)),
+    choices=dict(zip(params.ablations, snakemake.input.choices, strict=True)),
+    calibrated=snakemake.input.calibrated,
+    methods=params.methods,
+    targets=params.targets,
+    policy=params.policy,
+    path=snakemake.output[0],
+)

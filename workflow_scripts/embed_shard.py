@@ -1,0 +1,20 @@
+"""Embed the utterances of one shard."""
+
+from pathlib import Path
+
+from ser import embed, log
+
+log.to_file(snakemake.log[0])
+embed.embed_shard(
+    manifest=snakemake.input.manifest,
+    encoder_dir=Path(snakemake.input.card).parent,
+    pooled_path=snakemake.output.pooled,
+    frames_path=snakemake.output.get("frames"),
+    frames_layer=snakemake.params.frames_layer,
+    dtype=snakemake.params.dtype,
+    device=snakemake.params.device,
+    threads=snakemake.params.threads,
+    audio=snakemake.params.audio,
+    reuse_dir=snakemake.params.reuse_dir,
+    fingerprint=snakemake.params.fingerprint,
+)

@@ -1,0 +1,16 @@
+"""Predict one test split with the heads of one ablation."""
+
+from ser import log
+from ser.prediction import load_heads, predict_split
+from ser.training import fix_numerics
+
+log.to_file(snakemake.log[0])
+fix_numerics(snakemake.params.ablation["training"]["threads"])
+predict_split(
+    heads=load_heads(dict(zip(snakemake.params.seeds, snakemake.input.models, strict=True))),
+    ablation=snakemake.params.ablation,
+    embeddings=snakemake.input.embeddings,
+    speakers=snakemake.input.speakers,
+    targets=snakemake.params.targets,
+    results=f"results/{{kind}}/{snakemake.wildcards.ablation}/seed-{{seed}}/{snakemake.wildcards.split}.parquet",
+)

@@ -1,0 +1,23 @@
+"""Score every ablation and calibration on every split: the tables."""
+
+from ser import log
+from ser.tables import score_runs
+
+log.to_file(snakemake.log[0])
+params = snakemake.params
+score_runs(
+    labels=dict(zip(params.splits, snakemake.input.labels, strict=True)),
+    train_labels=snakemake.input.train_labels,
+    calibrated=snakemake.input.calibrated,
+    choices=dict(zip(params.ablations, snakemake.input.choices, strict=True)),
+    cards=dict(zip(params.encoders, snakemake.input.cards, strict=True)),
+    ablations=params.ablations,
+    methods=params.methods,
+    targets=params.targets,
+    baseline=params.baseline,
+    policy=params.policy,
+    bootstrap=params.bootstrap,
+    table=snakemake.output.table,
+    speaker_table=snakemake.output.speaker_table,
+    speaker_summary=snakemake.output.speaker_summary,
+)

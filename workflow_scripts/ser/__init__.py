@@ -1,0 +1,1 @@
+"""Personalised speech emotion regression: the library behind the workflow (no Snakemake in it)."""

@@ -1,0 +1,123 @@
+"""Features of utterances as `tf.data`: embeddings with their speaker's vector and labels beside them."""
+
+import contextlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ser import tfrecord
+from ser.files import DataError, read_json, read_parquet
+from ser.heads import N_MFCC
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Shape of an encoder's stored features, before a head's choice: `rows` layers, or frames of one layer."""
+
+    rows: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of utterances: `values`, (N, targets) float64, in the order of `utterance_ids`."""
+
+    utterance_ids: list[str]
+    values: np.ndarray
+
+
+def read_shape(paths: list[str]) -> Shape:
+    """The features' shape, from the first record that there is."""
+    for path in paths:
+        for record in tfrecord.read(path):
+            return Shape(*record.embedding.shape)
+    raise DataError(f"{Path(paths[0]).parent}: holds no embedding, every utterance was rejected: see the audio facts")
+
+
+def read_speakers(paths: list[str], permuted: bool = False) -> dict[str, np.ndarray]:
+    """Averaged MFCCs, (13,), of each speaker of a split; `permuted` gives each the vector of another (a control)."""
+    vectors = {}
+    for path in paths:
+        vectors |= {speaker: np.array(entry["mfcc"], np.float32) for speaker, entry in read_json(path).items()}
+    speakers = sorted(vectors)
+    if permuted and len(speakers) > 1:
+        order = random.Random(len(speakers)).sample(speakers, len(speakers))
+        donors = dict(zip(order, order[1:] + order[:1], strict=True))  # one cycle: nobody keeps the own vector
+        return {speaker: vectors[donors[speaker]] for speaker in speakers}
+    return {speaker: vectors[speaker] for speaker in speakers}
+
+
+def read_labels(path: str, targets: list[str]) -> Labels:
+    """The labels of a split."""
+    table = read_parquet(path, ["utterance_id", *targets])
+    values = np.stack([table[target].to_numpy() for target in targets], axis=1)
+    return Labels(table["utterance_id"].to_pylist(), values)
+
+
+def open_features(
+    paths: list[str], ablation: dict, shape: Shape, speakers: dict[str, np.ndarray] | None, labels: Labels | None
+) -> tf.data.Dataset:
+    """Features of each utterance in stored order, as dictionaries.
+
+    `features`, float32 (L, W), (W,) or (T, W), `n_frames`, (1,), `utterance_id` and `speaker_id`; `speaker`, (13,),
+    with `speakers`; `labels`, (targets,), with `labels`, and then only the utterances that have them.
+
+    Raises DataError where the ablation's layer is none of the encoder's.
+    """
+    frames, layer = ablation["features"] == "frames", ablation.get("layer")
+    if isinstance(layer, int) and not -shape.rows <= layer < shape.rows:
+        raise DataError(
+            f"layer {layer} of the ablation is not one of encoder {ablation['encoder']!r}: it has 0 to {shape.rows - 1}"
+        )
+    rows = _table(labels.utterance_ids) if labels else None
+    values = tf.constant(labels.values, tf.float32) if labels else None
+    speaker_rows = _table(list(speakers)) if speakers else None
+    vectors = tf.constant(np.stack(list(speakers.values())), tf.float32) if speakers else None
+
+    def arrange(record):
+        embedding = record["embedding"]
+        item = {key: record[key] for key in ("utterance_id", "speaker_id")}
+        item["features"] = embedding[layer] if isinstance(layer, int) else embedding
+        item["n_frames"] = tf.cast(record["n_frames"], tf.int32)[None]
+        if speakers:
+            item["speaker"] = tf.ensure_shape(vectors[speaker_rows.lookup(record["speaker_id"])], (N_MFCC,))
+        if labels:
+            item["labels"] = values[rows.lookup(record["utterance_id"])]
+        return item
+
+    records = tfrecord.dataset(paths, shape.width, None if frames else shape.rows)
+    if labels:
+        records = records.filter(lambda record: rows.lookup(record["utterance_id"]) >= 0)
+    return records.map(arrange, num_parallel_calls=2, deterministic=True)
+
+
+@contextlib.contextmanager
+def naming_damage(paths: list[str]) -> Iterator[None]:
+    """Turn TensorFlow's error for a damaged record into a DataError that names the file."""
+    try:
+        yield
+    except tf.errors.DataLossError:
+        for path in paths:
+            for _ in tfrecord.read(path):
+                pass
+        raise
+
+
+def batch(dataset: tf.data.Dataset, size: int, drop_remainder: bool = False) -> tf.data.Dataset:
+    """Batches; frames are padded with zeros to the longest of the batch."""
+    return dataset.padded_batch(size, drop_remainder=drop_remainder).prefetch(2)
+
+
+def select_inputs(head: keras.Model, item: dict) -> dict:
+    """Those values of a batch that a head takes."""
+    return {x.name: item[x.name] for x in head.inputs}
+
+
+def _table(keys: list[str]) -> tf.lookup.StaticHashTable:
+    initializer = tf.lookup.KeyValueTensorInitializer(tf.constant(keys), tf.range(len(keys)))
+    return tf.lookup.StaticHashTable(initializer, -1)

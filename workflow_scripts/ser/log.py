@@ -1,0 +1,18 @@
+"""One way to log: a job's own words, warnings, progress bars and tracebacks go to its log file."""
+
+import logging
+import os
+import sys
+
+
+def to_file(path: str) -> None:
+    """Send logging, standard output and standard error of this process to `path` (one log a job)."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
+    )

@@ -1,0 +1,38 @@
+"""Which library modules a script uses, so that the workflow can depend on exactly those."""
+
+import ast
+import functools
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+_LIBRARY = Path(__file__).parent
+
+
+@functools.cache
+def _imported(source: Path) -> frozenset[Path]:
+    """The modules of this library that a file imports itself."""
+    names = set()
+    for node in ast.walk(ast.parse(source.read_bytes(), str(source))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    parts = (name.split(".") for name in names)
+    paths = {_LIBRARY / f"{part[1]}.py" for part in parts if part[0] == _LIBRARY.name and len(part) > 1}
+    return frozenset(path for path in paths if path.is_file())
+
+
+def find_sources(script: Path) -> list[str]:
+    """A script and the library modules that it imports, transitively, as sorted paths relative to the working folder."""
+    found, open_ends = set(), {script}
+    while open_ends:
+        found |= open_ends
+        open_ends = {module for source in open_ends for module in _imported(source)} - found
+    return sorted(os.path.relpath(path) for path in found)
+
+
+def digest_sources(paths: Iterable[str]) -> str:
+    """One digest of the content of several source files."""
+    return hashlib.sha256(b"".join(Path(path).read_bytes() for path in paths)).hexdigest()

@@ -1,0 +1,303 @@
+"""Training: all seeds of an ablation side by side, over one reading of the data."""
+
+import os
+import zipfile
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from ser.ccc import compute_ccc
+from ser.features import (
+    Shape,
+    batch,
+    naming_damage,
+    open_features,
+    read_labels,
+    read_shape,
+    read_speakers,
+    select_inputs,
+)
+from ser.files import DataError, atomic, write_text
+from ser.heads import build_head, join_heads, set_statistics
+from ser.manifest import format_rows
+from ser.prediction import predict_split
+
+_VALIDATION_BATCH = 256
+
+
+@dataclass
+class Split:
+    """The files of a split that training reads."""
+
+    embeddings: list[str]
+    speakers: list[str]
+    labels: str
+
+
+@dataclass
+class _Data:
+    """The utterances of a split: held in memory (`columns`), or read anew from `dataset` each time.
+
+    `columns` has a tensor a key, a row an utterance; frames are a ragged tensor.
+    """
+
+    utterance_ids: list[str]
+    labels: np.ndarray  # (N, targets)
+    dataset: tf.data.Dataset
+    columns: dict[str, tf.Tensor] | None
+    mean: np.ndarray  # of the features, (L, W) or (W,), as the variance
+    variance: np.ndarray
+
+    def batches(self, size: int):
+        """Batches of all utterances, in order."""
+        if self.columns is None:
+            yield from batch(self.dataset, size)
+        else:
+            for start in range(0, len(self.utterance_ids), size):
+                yield _take(self.columns, tf.range(start, min(start + size, len(self.utterance_ids))))
+
+
+@dataclass
+class _Member:
+    """One head in training: of a seed, for all targets or for one."""
+
+    head: keras.Model
+    targets: list[int]
+    optimizer: keras.optimizers.Optimizer
+    best: float = -np.inf
+    best_epoch: int = 0
+    best_weights: list[np.ndarray] = field(default_factory=list)
+    history: list[tuple] = field(default_factory=list)
+    stopped: bool = False
+
+
+def fix_numerics(threads: int) -> None:
+    """Make TensorFlow's results depend on the inputs alone: fixed threads, deterministic operations.
+
+    To be called before anything else is done with TensorFlow in a process.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    tf.config.experimental.enable_op_determinism()
+
+
+def train_ablation(
+    ablation: dict,
+    *,
+    seeds: list[int],
+    targets: list[str],
+    train: Split,
+    validation: Split,
+    folder: str,
+    results: str,
+    memory_bytes: float,
+) -> None:
+    """Train the heads of an ablation, one a seed, and predict the training and validation split with them.
+
+    Writes `{folder}/seed-{seed}/model.keras` and `history.csv`, and what `predict_split` writes. A seed decides the
+    initial weights and dropout; the order of utterances is drawn anew in each epoch, the same for every seed, so that
+    one reading of the data serves all of them and a seed's result does not depend on the others. Features larger than
+    `memory_bytes` are read from disk again in each epoch and shuffled within as many as fit.
+    """
+    settings = ablation["training"]
+    shape = read_shape(train.embeddings)
+    # Stored as float16 they are twice as large as float32, and twice again while they are put together.
+    size = 4 * sum(os.path.getsize(path) for path in train.embeddings + validation.embeddings)
+    if isinstance(ablation.get("layer"), int):
+        size /= shape.rows
+    speakers = _read_speakers(train, ablation)
+    training = _read(train, ablation, shape, speakers, targets, size < memory_bytes)
+    validating = _read(validation, ablation, shape, _read_speakers(validation, ablation), targets, size < memory_bytes)
+
+    groups = [list(range(len(targets)))] if ablation["outputs"] == "joint" else [[i] for i in range(len(targets))]
+    members = {
+        seed: [_build_member(ablation, seed, group, targets, shape, training) for group in groups] for seed in seeds
+    }
+    for member in (member for group in members.values() for member in group):
+        set_statistics(member.head, "standardise_features", training.mean, training.variance)
+        if speakers:
+            vectors = np.stack(list(speakers.values()))
+            set_statistics(member.head, "standardise_speaker", vectors.mean(axis=0), vectors.var(axis=0))
+    shuffled = max(1024, int(len(training.utterance_ids) * memory_bytes / size))
+    with naming_damage(train.embeddings + validation.embeddings):
+        _fit(
+            [member for group in members.values() for member in group],
+            training,
+            validating,
+            targets,
+            settings,
+            shuffled,
+        )
+
+    heads = {}
+    for i, seed in enumerate(seeds):
+        group = members[i * len(groups) : (i + 1) * len(groups)]
+        for member in group:
+            for variable, value in zip(member.head.variables, member.best_weights, strict=True):
+                variable.assign(value)
+        heads[seed] = join_heads([member.head for member in group])
+        save_model(f"{folder}/seed-{seed}/model.keras", heads[seed])
+        rows = sorted(row for member in group for row in member.history)
+        header = ("epoch", "target", "loss", "validation_ccc", "best")
+        write_text(f"{folder}/seed-{seed}/history.csv", format_rows(header, rows))
+    for name, split in (("train", train), ("validation", validation)):
+        predict_split(heads, ablation, split.embeddings, split.speakers, targets, results.replace("{split}", name))
+
+
+def save_model(path: str, model: keras.Model) -> None:
+    """Save a model in Keras format, atomically, with the same bytes for the same model (no dates)."""
+    with atomic(path) as temporary:
+        model.save(temporary)
+        with zipfile.ZipFile(temporary) as archive:
+            parts = {name: archive.read(name) for name in sorted(archive.namelist())}
+        parts["metadata.json"] = f'{{"keras_version": "{keras.__version__}", "date_saved": ""}}'.encode()
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in parts.items():
+                archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def ccc_loss(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
+    """1 - CCC over a batch, averaged over targets: (B, targets), (B, targets) -> (); best value is 0."""
+    label_mean, mean = tf.reduce_mean(labels, 0), tf.reduce_mean(predictions, 0)
+    covariance = tf.reduce_mean((labels - label_mean) * (predictions - mean), 0)
+    spread = tf.math.reduce_variance(labels, 0) + tf.math.reduce_variance(predictions, 0)
+    # Labels that are all the same make no CCC; the small term keeps the gradient finite there.
+    return tf.reduce_mean(1 - 2 * covariance / (spread + (label_mean - mean) ** 2 + 1e-8))
+
+
+def _read_speakers(split: Split, ablation: dict) -> dict[str, np.ndarray] | None:
+    if ablation["speaker"] == "none":
+        return None
+    return read_speakers(split.speakers, ablation["speaker"] == "mfcc_permuted")
+
+
+def _read(split: Split, ablation: dict, shape: Shape, speakers, targets: list[str], keep: bool) -> _Data:
+    """Read a split once: its ids and labels, the features' mean and variance, and all of it where it is to be kept."""
+    dataset = open_features(split.embeddings, ablation, shape, speakers, read_labels(split.labels, targets))
+    frames = ablation["features"] == "frames"
+    ids, labels, kept, count, total, squares = [], [], [], 0, 0.0, 0.0
+    with naming_damage(split.embeddings):
+        for item in dataset.as_numpy_iterator():
+            x = item["features"].astype(np.float64)
+            x = x if frames else x[None]  # (T, W), (1, L, W) or (1, W)
+            count += len(x)
+            total = total + x.sum(axis=0)
+            squares = squares + np.square(x).sum(axis=0)
+            ids.append(item.pop("utterance_id").decode())
+            labels.append(item["labels"])
+            if keep:
+                kept.append({key: value for key, value in item.items() if key != "speaker_id"})
+    if not ids:
+        raise DataError(f"{split.labels}: no utterance has both audio that can be used and labels")
+    columns = None
+    if keep:
+        columns = {key: np.stack([item[key] for item in kept]) for key in kept[0] if not (frames and key == "features")}
+        columns = {key: tf.constant(value) for key, value in columns.items()}
+        if frames:
+            values = tf.constant(np.concatenate([item["features"] for item in kept]))
+            columns["features"] = tf.RaggedTensor.from_row_lengths(values, columns["n_frames"][:, 0])
+    mean = total / count
+    return _Data(ids, np.stack(labels), dataset, columns, mean, np.maximum(squares / count - mean**2, 0))
+
+
+def _take(columns: dict[str, tf.Tensor], rows: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Rows of each column; frames padded with zeros to the longest."""
+    taken = {key: tf.gather(column, rows) for key, column in columns.items()}
+    return {key: value.to_tensor() if isinstance(value, tf.RaggedTensor) else value for key, value in taken.items()}
+
+
+def _build_member(
+    ablation: dict, seed: int, group: list[int], targets: list[str], shape: Shape, data: _Data
+) -> _Member:
+    keras.utils.set_random_seed(seed + 10_007 * group[0])
+    sd = data.labels[:, group].std(axis=0)
+    head = build_head(
+        ablation,
+        n_layers=shape.rows,
+        width=shape.width,
+        label_mean=data.labels[:, group].mean(axis=0).tolist(),
+        label_sd=np.where(sd > 0, sd, 1.0).tolist(),
+        name="_".join(targets[i] for i in group),
+    )
+    optimizer = keras.optimizers.Adam(ablation["training"]["learning_rate"])
+    optimizer.build(head.trainable_variables)
+    return _Member(head, group, optimizer)
+
+
+def _fit(
+    members: list[_Member], training: _Data, validating: _Data, targets: list[str], settings: dict, shuffled: int
+) -> None:
+    """Train until each member has gone `patience` epochs without a better validation CCC; keep its best weights."""
+
+    def step(item) -> tf.Tensor:
+        """One update of each member with a batch: their losses, (members,)."""
+        losses = []
+        for member in members:
+            with tf.GradientTape() as tape:
+                predictions = member.head(select_inputs(member.head, item), training=True)["labels"]
+                labels = tf.gather(item["labels"], member.targets, axis=1)
+                if settings["loss"] == "ccc":
+                    loss = ccc_loss(labels, predictions)
+                else:
+                    loss = tf.reduce_mean(((labels - predictions) / member.head.get_layer("labels").scale) ** 2)
+            gradients = tape.gradient(loss, member.head.trainable_variables)
+            member.optimizer.apply(gradients, member.head.trainable_variables)
+            losses.append(loss)
+        return tf.stack(losses)
+
+    # An epoch is one call: no Python runs between its steps.
+    @tf.function
+    def run_epoch(columns, order):
+        losses = tf.zeros(len(members))
+        for i in tf.range(tf.shape(order)[0]):
+            losses += step(_take(columns, order[i]))
+        return losses / tf.cast(tf.shape(order)[0], tf.float32)
+
+    @tf.function
+    def stream_epoch(dataset):
+        losses, steps = tf.zeros(len(members)), 0.0
+        for item in dataset:
+            losses += step(item)
+            steps += 1.0
+        return losses / steps
+
+    @tf.function(reduce_retracing=True)
+    def predict(item):
+        return [member.head(select_inputs(member.head, item), training=False)["labels"] for member in members]
+
+    count = len(training.utterance_ids)
+    size = min(settings["batch_size"], count)
+    order = np.random.default_rng(0)  # not the members' seeds: their results must not depend on one another
+    tf.random.set_seed(0)
+    streamed = batch(training.dataset.shuffle(min(shuffled, count), seed=0), size, drop_remainder=True)
+    bar = tqdm(range(1, settings["epochs"] + 1), desc="training", unit="epoch")
+    for epoch in bar:
+        if training.columns is None:
+            losses = stream_epoch(streamed).numpy()
+        else:
+            rows = order.permutation(count)[: count // size * size].reshape(-1, size)
+            losses = run_epoch(training.columns, tf.constant(rows)).numpy()
+        outputs = [[output.numpy() for output in predict(item)] for item in validating.batches(_VALIDATION_BATCH)]
+        for i, member in enumerate(members):
+            if member.stopped:
+                continue
+            predictions = np.concatenate([output[i] for output in outputs])
+            if not np.isfinite(losses[i]) or not np.isfinite(predictions).all():
+                raise DataError(f"training went out of bounds in epoch {epoch}: choose a smaller learning_rate")
+            scores = [compute_ccc(validating.labels[:, t], predictions[:, j]) for j, t in enumerate(member.targets)]
+            score = float(np.mean(scores))
+            better = score > member.best
+            if better:
+                member.best, member.best_epoch = score, epoch
+                member.best_weights = [variable.numpy() for variable in member.head.variables]
+            member.history += [
+                (epoch, targets[target], f"{losses[i]:.6f}", f"{value:.6f}", int(better))
+                for target, value in zip(member.targets, scores, strict=True)
+            ]
+            member.stopped = epoch - member.best_epoch >= settings["patience"]
+        bar.set_postfix(validation_ccc=f"{np.mean([member.best for member in members]):.3f}")
+        if all(member.stopped for member in members):
+            break

@@ -1,0 +1,19 @@
+"""Train the heads of one ablation, one a seed."""
+
+from ser import log
+from ser.training import Split, fix_numerics, train_ablation
+
+log.to_file(snakemake.log[0])
+fix_numerics(snakemake.params.ablation["training"]["threads"])
+train_ablation(
+    ablation=snakemake.params.ablation,
+    seeds=snakemake.params.seeds,
+    targets=snakemake.params.targets,
+    train=Split(snakemake.input.train, snakemake.input.get("train_speakers", []), snakemake.input.train_labels),
+    validation=Split(
+        snakemake.input.validation, snakemake.input.get("validation_speakers", []), snakemake.input.validation_labels
+    ),
+    folder=f"results/models/{snakemake.wildcards.ablation}",
+    results=f"results/{{kind}}/{snakemake.wildcards.ablation}/seed-{{seed}}/{{split}}.parquet",
+    memory_bytes=(snakemake.resources.mem_mb - 2000) * 1e6,  # TensorFlow itself takes up to 2 GB
+)
