@@ -172,6 +172,11 @@ def draw_cues(speaker: Speaker, labels: dict[str, float], rng: random.Random) ->
     }
 
 
+def brightness(speaker: Speaker, cues: dict[str, float]) -> float:
+    """Tone of one utterance, about -2 dark and muffled to 2 bright and sharp."""
+    return 0.75 * speaker.tone + 0.5 * cues["arousal"] + 0.2 * cues["dominance"]
+
+
 def stray(speaker: Speaker, rng: random.Random) -> Speaker:
     """The speaker as on the day of one utterance: the baseline voice, moved a little on the ring."""
     moves = {axis: getattr(speaker, axis) + rng.gauss(0, sd) for axis, sd in WANDER.items()}
@@ -182,14 +187,14 @@ def describe_voice(speaker: Speaker, cues: dict[str, float]) -> str:
     """The eSpeak NG voice variant for one utterance (format: docs/voices.md of eSpeak NG)."""
     valence, arousal, dominance = (cues[t] for t in TARGETS)
     octaves = 0.6 * speaker.tract - 0.15 * speaker.tone + speaker.pitch_shift
-    base = 125 * 2 ** (octaves + 0.16 * arousal - 0.10 * dominance + 0.05 * valence)  # Hz
+    base = 125 * 2 ** (octaves + 0.18 * arousal - 0.10 * dominance + 0.10 * valence)  # Hz
     top = base * speaker.pitch_range ** np.exp(0.30 * arousal + 0.15 * valence)
     # A smile shortens the vocal tract, most of all for the second and third formants.
     scales = [1.02 * np.exp(0.16 * speaker.tract) * shape for shape in speaker.formant_shape]
-    smile = [0.02, 0.06, 0.05, 0.03, 0.03]
+    smile = [0.03, 0.08, 0.06, 0.03, 0.03]
     formants = [f"formant {i} {100 * s * np.exp(w * valence):.0f} 100 100" for i, (s, w) in
                 enumerate(zip(scales, smile, strict=True), 1)]  # fmt: skip
-    bright = 0.75 * speaker.tone + 0.5 * arousal + 0.2 * dominance
+    bright = brightness(speaker, cues)
     tone = [600, 200, 1300, 130 * np.exp(0.35 * bright), 2400, 90 * np.exp(0.75 * bright)]
     tone = [int(np.clip(v, 10, 255)) if i % 2 else v for i, v in enumerate(tone)]
     breath = np.clip(0.35 - 0.35 * speaker.tone - 0.12 * dominance - 0.15 * valence, 0, 1)
@@ -247,6 +252,12 @@ def speak(folder: Path, voice: str, accent: str, rate: float, sentence: str) -> 
     return samples[max(loud[0] - margin, 0) : loud[-1] + margin]
 
 
+def tilt(samples: np.ndarray, bright: float) -> np.ndarray:
+    """Samples through a first-order filter that weakens high frequencies where `bright` is negative, else low ones."""
+    weight = 0.7 * np.tanh(0.6 * bright)
+    return samples - weight * np.concatenate([[0.0], samples[:-1]])
+
+
 def set_level(samples: np.ndarray, level_db: float) -> np.ndarray:
     """Samples as 16-bit integers at a level (RMS, dBFS), with the low bits cleared that FLAC then need not store."""
     samples = samples * 10 ** (level_db / 20) / np.sqrt(np.mean(samples**2))
@@ -282,6 +293,7 @@ def make_corpus(folder: Path) -> None:
                 else:
                     raise SystemExit(f"{speaker.name}: no sentence is {SHORTEST} to {LONGEST} s long at {rate:.0f} wpm")
                 unused.remove(sentence)
+                samples = tilt(samples, brightness(today, cues))
                 level = -26 + 2.5 * today.tone + today.level + 2.6 * cues["arousal"] + 1.3 * cues["dominance"]
                 file = f"{speaker.name}_{number:02d}.flac"
                 soundfile.write(

@@ -11,11 +11,19 @@ from ser import methods as ser_methods
 
 try:
     METHODS = ser_methods.read_methods(config["calibration"]["methods"])
+    STUDIED = ser_methods.check_studied(
+        config["evaluation"]["shift_calibration"], METHODS
+    )
 except DataError as error:
     raise WorkflowError(str(error)) from None
 
-POLICY = {key: config["evaluation"][key] for key in ("min_utterances", "constant_labels")}
-BOOTSTRAP = {"draws": config["evaluation"]["bootstrap_draws"], "seed": config["evaluation"]["bootstrap_seed"]}
+POLICY = {
+    key: config["evaluation"][key] for key in ("min_utterances", "constant_labels")
+}
+BOOTSTRAP = {
+    "draws": config["evaluation"]["bootstrap_draws"],
+    "seed": config["evaluation"]["bootstrap_seed"],
+}
 EVALUATED_ENCODERS = sorted({ablation["encoder"] for ablation in ABLATIONS.values()})
 CALIBRATED = "results/calibrated/{ablation}/seed-{seed}/{split}.parquet"
 
@@ -25,7 +33,9 @@ def compared_vectors(ablation, split):
     compared = {method.similarity for method in METHODS}
     vectors = {"fused": seed_files("speaker_vectors", ablation, split)}
     if "hubert" in compared:
-        vectors["hubert"] = [f"results/encoder_summaries/{ABLATIONS[ablation]['encoder']}/{split}.parquet"]
+        vectors["hubert"] = [
+            f"results/encoder_summaries/{ABLATIONS[ablation]['encoder']}/{split}.parquet"
+        ]
     if "mfcc" in compared:
         vectors["mfcc"] = shards("results/speakers/{split}/shard-{shard}.json", split)
     return vectors
@@ -39,7 +49,10 @@ def seed_files(kind, ablation, split):
 def calibration_inputs(wildcards):
     """What calibration may see: a split's predictions and vectors, the training speakers' vectors; no labels."""
     ablation, split = wildcards.ablation, wildcards.get("split", "validation")
-    train = {f"train_{name}": paths for name, paths in compared_vectors(ablation, "train").items()}
+    train = {
+        f"train_{name}": paths
+        for name, paths in compared_vectors(ablation, "train").items()
+    }
     files = {"predictions": seed_files("predictions", ablation, split)}
     if any(method.enrolment for method in METHODS):
         files["enrolment"] = seed_files("enrolment_vectors", ablation, split)
@@ -74,19 +87,21 @@ rule choose_calibration:
 
 
 rule calibrate:
-    wildcard_constraints:
-        split=one_of(SCORED_SPLITS),
     input:
         unpack(calibration_inputs),
         train_labels="results/labels/train.parquet",
         choices="results/calibration/{ablation}/choices.json",
         code=library("calibrate.py"),
     output:
-        expand("results/calibrated/{{ablation}}/seed-{seed}/{{split}}.parquet", seed=SEEDS),
+        expand(
+            "results/calibrated/{{ablation}}/seed-{seed}/{{split}}.parquet", seed=SEEDS
+        ),
     log:
         "results/logs/calibrate/{ablation}/{split}.log",
     benchmark:
         "results/benchmarks/calibrate/{ablation}/{split}.tsv"
+    wildcard_constraints:
+        split=one_of(SCORED_SPLITS),
     conda:
         "../envs/evaluation.yaml"
     resources:
@@ -104,8 +119,12 @@ rule calibrate:
 rule check_protocol:
     input:
         labels=expand("results/labels/{split}.parquet", split=["train", *SCORED_SPLITS]),
-        choices=expand("results/calibration/{ablation}/choices.json", ablation=ABLATIONS),
-        calibrated=expand(CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=SCORED_SPLITS),
+        choices=expand(
+            "results/calibration/{ablation}/choices.json", ablation=ABLATIONS
+        ),
+        calibrated=expand(
+            CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=SCORED_SPLITS
+        ),
         code=library("check_protocol.py"),
     output:
         "results/protocol.json",
@@ -134,8 +153,12 @@ rule score:
         protocol="results/protocol.json",
         train_labels="results/labels/train.parquet",
         labels=expand("results/labels/{split}.parquet", split=SCORED_SPLITS),
-        calibrated=expand(CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=SCORED_SPLITS),
-        choices=expand("results/calibration/{ablation}/choices.json", ablation=ABLATIONS),
+        calibrated=expand(
+            CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=SCORED_SPLITS
+        ),
+        choices=expand(
+            "results/calibration/{ablation}/choices.json", ablation=ABLATIONS
+        ),
         cards=expand("results/encoders/{encoder}/card.json", encoder=EVALUATED_ENCODERS),
         code=library("score.py"),
     output:
@@ -154,7 +177,9 @@ rule score:
         splits=SCORED_SPLITS,
         encoders=EVALUATED_ENCODERS,
         ablations={
-            name: {key: options[key] for key in ("encoder", "speaker", "fusion", "head")}
+            name: {
+                key: options[key] for key in ("encoder", "speaker", "fusion", "head")
+            }
             for name, options in ABLATIONS.items()
         },
         methods=config["calibration"]["methods"],
@@ -173,7 +198,10 @@ rule study_label_shift:
         speaker_table="results/speaker_table.csv",
         train_labels="results/labels/train.parquet",
         labels=expand("results/labels/{split}.parquet", split=TEST_SPLITS),
-        train_features=expand("results/encoder_summaries/{encoder}/train.parquet", encoder=EVALUATED_ENCODERS),
+        train_features=expand(
+            "results/encoder_summaries/{encoder}/train.parquet",
+            encoder=EVALUATED_ENCODERS,
+        ),
         features=expand(
             "results/encoder_summaries/{encoder}/{split}.parquet",
             encoder=EVALUATED_ENCODERS,
@@ -198,7 +226,7 @@ rule study_label_shift:
         ablations={name: options["encoder"] for name, options in ABLATIONS.items()},
         targets=TARGETS,
         baseline=config["baseline"],
-        calibration=config["evaluation"]["shift_calibration"],
+        calibration=STUDIED,
         bootstrap=BOOTSTRAP,
     message:
         "Shift of features and labels of each test speaker, against performance"

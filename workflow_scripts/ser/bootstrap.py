@@ -28,7 +28,7 @@ def find_interval(draws: np.ndarray, n_speakers: int, level: float = 0.95) -> tu
 
     A plain percentile interval is too narrow by sqrt((n - 1) / n) and by normal in place of t quantiles; with the
     percentiles moved out accordingly it covers what it says (Hesterberg, "What teachers should know about the
-    bootstrap", The American Statistician 69, 2015, section 4). Draws where the statistic does not exist (NaN) are
+    bootstrap", The American Statistician 69, 2015). Draws where the statistic does not exist (NaN) are
     left out. None with fewer than 2 speakers: one speaker tells nothing about others.
     """
     draws = draws[np.isfinite(draws)]

@@ -58,8 +58,10 @@ def embed_shard(
     layers = read_json(encoder_dir / "card.json")["layers"]
     if frames_path is None:
         frames_layer = None
-    elif frames_layer is None or not 0 <= frames_layer <= layers:
+    elif frames_layer is None or not -layers - 1 <= frames_layer <= layers:
         raise DataError(f"frames layer {frames_layer}: the encoder {encoder_dir} has layers 0 to {layers}")
+    else:
+        frames_layer %= layers + 1  # -1 is the last
     utterances = manifests.read(manifest)
     shard = Path(manifest).stem
     stash: dict[str, Path] = {}

@@ -33,7 +33,10 @@ class Evidence:
 
     def enrol(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Each speaker's first `count` utterances: a mask (utterances,), and their mean vectors (speakers, width)."""
-        first = {speaker: self.enrolment[speaker][:count] for speaker in self.predictions.speakers}
+        first = {speaker: self.enrolment.get(speaker, [])[:count] for speaker in self.predictions.speakers}
+        for speaker, pairs in first.items():
+            if not pairs:
+                raise DataError(f"the enrolment vectors: expected one of speaker {speaker}, who has predictions")
         ids = [utterance for pairs in first.values() for utterance, _ in pairs]
         mask = np.zeros(len(self.predictions.ids), bool)
         mask[find_rows(ids, self.predictions.ids, "the enrolment vectors has no prediction")] = True

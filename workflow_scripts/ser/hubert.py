@@ -62,22 +62,7 @@ class Encoder:
             for kind in ("weight", "bias"):
                 parts = [weights.pop(f"encoder.layers.{layer}.attention.{p}_proj.{kind}") for p in "qkv"]
                 weights[f"encoder.layers.{layer}.attention.qkv.{kind}"] = torch.cat(parts)
-        self.weights = {}
-        for name, value in weights.items():
-            if value.ndim == 3:  # convolutions run as 2-D ones over (1, time), channels last
-                value = value[:, :, None].contiguous(memory_format=torch.channels_last)
-            self.weights[name] = value.to(self.device, self.dtype)
-        self.first = weights["feature_extractor.conv_layers.0.conv.weight"][:, 0].double()  # (conv_dim, kernel)
-        if self.device.type == "cpu":
-            name, kernel = "encoder.pos_conv_embed.conv.weight", self.config["num_conv_pos_embeddings"]
-            self.weights[name] = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weights[name],
-                [0, kernel // 2],
-                [1, 1],
-                [1, 1],
-                self.config["num_conv_pos_embedding_groups"],
-                [1, self.width, 1, 300],
-            )
+        self.weights = {name: self._place(name, value) for name, value in weights.items()}
 
     @torch.inference_mode()
     def embed(self, waves: list[np.ndarray], frames_layer: int | None = None) -> list[Embedding]:
@@ -103,21 +88,23 @@ class Encoder:
             wave = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
         wave = torch.from_numpy(wave.astype(np.float32, copy=False))
         first = self._first_convolution(wave)
-        wave = wave.to(self.device, self.dtype)[None, None, None]  # (1, 1, 1, samples)
-        n_frames = (wave.shape[3] - WINDOW) // HOP + 1
+        wave = wave.to(self.device, self.dtype)
+        grouped = self.config["feat_extract_norm"] == "group"
+        kernels, strides = self.config["conv_kernel"], self.config["conv_stride"]
+        n_frames = (len(wave) - WINDOW) // HOP + 1
         chunks = []
         for start in range(0, n_frames, self.chunk):
             end = min(start + self.chunk, n_frames)
-            x = wave[..., start * HOP : (end - 1) * HOP + WINDOW]
-            for i, stride in enumerate(self.config["conv_stride"]):
+            x = wave[start * HOP : (end - 1) * HOP + WINDOW]
+            for i, (kernel, stride) in enumerate(zip(kernels, strides, strict=True)):
                 name = f"feature_extractor.conv_layers.{i}."
-                weight, bias = (self.weights.get(f"{name}conv.{kind}") for kind in ("weight", "bias")) if i else first
-                if self.config["feat_extract_norm"] == "group":
-                    x = self._convolve(x, weight, bias, stride=stride, gelu=True)
+                if i == 0:
+                    x = self._linear(x.unfold(0, kernel, stride), *first, gelu=grouped)
                 else:
-                    x = self._convolve(x, weight, bias, stride=stride, gelu=False).permute(0, 2, 3, 1)
-                    x = F.gelu(self._norm(x, f"{name}layer_norm", eps=1e-5)).permute(0, 3, 1, 2)
-            chunks.append(x[0, :, 0].T)
+                    x = self._convolve(x, f"{name}conv", stride=stride, gelu=grouped)
+                if not grouped:
+                    x = F.gelu(self._norm(x, f"{name}layer_norm", eps=1e-5))
+            chunks.append(x)  # (frames, conv_dim)
         return torch.cat(chunks)
 
     def _first_convolution(self, wave: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:

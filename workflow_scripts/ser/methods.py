@@ -38,3 +38,11 @@ def read_methods(entries: Iterable[dict]) -> list[Method]:
         if method.neighbours != "nearest" and (method.weighting != "uniform" or method.shrinkage):
             raise DataError(f"{where}: weighting and shrinkage go with neighbours: nearest only")
     return methods
+
+
+def check_studied(name: str, methods: list[Method]) -> str:
+    """The method whose gain the shift study looks at; a DataError if it is none of the config's."""
+    if name not in [method.name for method in methods]:
+        known = ", ".join(method.name for method in methods) or "none are there"
+        raise DataError(f"config: evaluation: shift_calibration: {name!r} is none of calibration.methods ({known})")
+    return name

@@ -1,9 +1,9 @@
 """Mel-frequency cepstral coefficients of an utterance, the same numbers as librosa's at a fraction of the cost.
 
-Everything is librosa's default at 16 kHz: frames of 2,048 samples every 512, centred with zeros outside, periodic Hann
-window, power spectrum, 128 triangular bands on Slaney's mel scale with Slaney's area norm, decibels floored at 1e-10 and
-at 80 dB under the utterance's own maximum, orthonormal DCT-II. librosa is not imported (it costs a job more than most
-shards take here); the tests hold every convention against it.
+Everything is librosa's default at 16 kHz: frames of 2,048 samples every 512, centred with zeros outside, periodic
+Hann window, power spectrum, 128 triangular bands on Slaney's mel scale with Slaney's area norm, decibels floored at
+1e-10 and at 80 dB under the utterance's own maximum, orthonormal DCT-II. librosa itself is not imported: that costs a
+job as much as 2,000 utterances. The tests hold the result against it.
 """
 
 import functools
@@ -16,7 +16,7 @@ SAMPLE_RATE = 16_000
 N_COEFFICIENTS = 13
 N_MELS = 128
 FRAME, HOP = 2048, 512  # samples
-BLOCK = 32  # frames at a time: their spectra stay in the processor's second-level cache
+BLOCK = 64  # frames at a time: their spectra stay in the processor's second-level cache
 BAND_GROUP = 16  # mel bands at a time: neighbouring bands share few bins, so most of the full matrix is zeros
 
 
@@ -34,7 +34,7 @@ def mean_mfcc(samples: np.ndarray) -> np.ndarray:
     for start in range(0, len(frames), BLOCK):
         block = slice(start, start + BLOCK)
         spectrum = scipy.fft.rfft(frames[block] * window)  # (BLOCK, FRAME // 2 + 1), complex64
-        power = spectrum.real**2 + spectrum.imag**2
+        power = np.square(np.abs(spectrum))
         for bands, bins, weights in filters:
             np.matmul(power[:, bins], weights, out=mel[block, bands])
     decibels = 10 * np.log10(np.maximum(mel, 1e-10))

@@ -51,25 +51,16 @@ class Moments:
         A draw without any utterance has NaN moments.
         """
         each = np.ones((1, len(self.n))) if weights is None else weights
-        n = each @ self.n  # (draws,)
+        # Deviations from a centre near the data keep the differences below from cancelling.
+        centre = np.sum(self.n * self.mean_true) / max(np.sum(self.n), 1)
+        true, pred = self.mean_true - centre, self.mean_pred - centre
+        squares = self.var_true + true**2, self.var_pred + pred**2, self.covariance + true * pred
+        parts = np.stack(np.broadcast_arrays(np.ones_like(true), true, pred, *squares))  # (6, ..., groups)
+        n, *sums = (self.n * parts) @ each.T  # (..., draws) each
         with np.errstate(invalid="ignore", divide="ignore"):
-
-            def average(values):  # (..., groups) -> (..., draws)
-                return (self.n * values) @ each.T / n
-
-            # Deviations from a centre near the data keep the differences below from cancelling.
-            centre = np.sum(self.n * self.mean_true) / max(np.sum(self.n), 1)
-            true, pred = self.mean_true - centre, self.mean_pred - centre
-            mean_true, mean_pred = average(true), average(pred)
-            pooled = Moments(
-                n,
-                centre + mean_true,
-                centre + mean_pred,
-                average(self.var_true + true**2) - mean_true**2,
-                average(self.var_pred + pred**2) - mean_pred**2,
-                average(self.covariance + true * pred) - mean_true * mean_pred,
-            )
-        return pooled if weights is not None else Moments(*(np.asarray(a)[..., 0] for a in vars(pooled).values()))
+            true, pred, true_2, pred_2, both = (total / n for total in sums)
+        pooled = n, centre + true, centre + pred, true_2 - true**2, pred_2 - pred**2, both - true * pred
+        return Moments(*pooled) if weights is not None else Moments(*(values[..., 0] for values in pooled))
 
 
 def measure_speakers(truth, prediction, speaker, n_speakers: int) -> Moments:

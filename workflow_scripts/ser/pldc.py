@@ -1,4 +1,4 @@
-"""Personalised label distribution calibration (PLDC; Tran, Yin, Soleymani, Interspeech 2023, section 3.3).
+"""Personalised label distribution calibration (PLDC; Tran, Yin, Soleymani, Interspeech 2023).
 
 A speaker's predictions are moved to the label mean and spread that similar training speakers have. No label of the
 speaker is needed; the arrays here are (speakers, ...) for those to calibrate and (references, ...) for the training

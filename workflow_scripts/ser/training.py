@@ -104,7 +104,7 @@ def train_ablation(
     """
     settings = ablation["training"]
     shape = read_shape(train.embeddings)
-    # Stored as float16 they are twice as large as float32, and twice again while they are put together.
+    # What is stored as float16 is twice as large as float32, and twice that while it is put together.
     size = 4 * sum(os.path.getsize(path) for path in train.embeddings + validation.embeddings)
     if isinstance(ablation.get("layer"), int):
         size /= shape.rows
@@ -113,24 +113,15 @@ def train_ablation(
     validating = _read(validation, ablation, shape, _read_speakers(validation, ablation), targets, size < memory_bytes)
 
     groups = [list(range(len(targets)))] if ablation["outputs"] == "joint" else [[i] for i in range(len(targets))]
-    members = {
-        seed: [_build_member(ablation, seed, group, targets, shape, training) for group in groups] for seed in seeds
-    }
-    for member in (member for group in members.values() for member in group):
+    members = [_build_member(ablation, seed, group, targets, shape, training) for seed in seeds for group in groups]
+    for member in members:
         set_statistics(member.head, "standardise_features", training.mean, training.variance)
         if speakers:
             vectors = np.stack(list(speakers.values()))
             set_statistics(member.head, "standardise_speaker", vectors.mean(axis=0), vectors.var(axis=0))
     shuffled = max(1024, int(len(training.utterance_ids) * memory_bytes / size))
     with naming_damage(train.embeddings + validation.embeddings):
-        _fit(
-            [member for group in members.values() for member in group],
-            training,
-            validating,
-            targets,
-            settings,
-            shuffled,
-        )
+        _fit(members, training, validating, targets, settings, shuffled)
 
     heads = {}
     for i, seed in enumerate(seeds):

@@ -1,0 +1,233 @@
+"""A results folder as the stages before evaluation leave it, made up: labels, predictions, vectors, summaries.
+
+The shift is planted: similar vectors go with similar label means and spreads, and predictions know neither. Utterances
+differ within a speaker by a score that predictions see with noise.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ser.calibration import calibrate_split, choose_calibration
+from ser.files import write_json, write_parquet
+from ser.label_shift import study_label_shift
+from ser.pldc import enrolment_order
+from ser.protocol import check_protocol
+from ser.tables import score_runs
+
+TARGETS = ["valence", "arousal"]
+METHODS = [
+    {"name": "mu", "shift": "mu"},
+    {"name": "sigma", "shift": "sigma"},
+    {"name": "mu_sigma"},
+    {"name": "pldc_shrunk", "shrinkage": True},
+    {"name": "mu_sigma_weighted", "weighting": "similarity"},
+    {"name": "mu_sigma_hubert", "similarity": "hubert"},
+    {"name": "mu_sigma_mfcc", "similarity": "mfcc"},
+    {"name": "enrol_1", "enrolment": 1},
+    {"name": "enrol_5", "enrolment": 5},
+    {"name": "enrol_20", "enrolment": 20},
+    {"name": "random_k", "neighbours": "random"},
+    {"name": "global", "neighbours": "all"},
+]
+SPEAKERS = {"train": 60, "validation": 20, "test": 24}
+WIDTH = 12
+POLICY = {"min_utterances": 2, "constant_labels": "omit"}
+BOOTSTRAP = {"draws": 500, "seed": 1}
+
+
+class MadeResults:
+    """The folder `root/results`, with its evaluation as the rules run it."""
+
+    def __init__(
+        self,
+        root: Path,
+        ablations=("baseline", "other"),
+        seeds=(1, 2),
+        targets=TARGETS,
+        speakers=SPEAKERS,
+        utterances=15,
+        methods=METHODS,
+    ):
+        self.root, self.seeds, self.targets, self.methods = Path(root) / "results", list(seeds), list(targets), methods
+        self.ablations = {
+            name: {"encoder": "demo", "speaker": "none" if name == "baseline" else "mfcc", "fusion": "none", "head": "mlp"}
+            for name in ablations
+        }
+        self.splits = list(speakers)
+        self.scored = [split for split in speakers if split != "train"]
+        rng = np.random.default_rng(7)
+        mixing = rng.normal(size=(3, WIDTH))
+        for split, count in speakers.items():
+            self._make_split(split, count, utterances, mixing, rng)
+        write_json(self.root / "encoders/demo/card.json", {"weights": "random-init"})
+
+    def _make_split(self, split: str, count: int, utterances: int, mixing: np.ndarray, rng) -> None:
+        names = [f"{split} {number:03d}" for number in range(count)]
+        kind = rng.normal(size=(count, 3))  # what similar speakers share
+        speaker = np.repeat(np.arange(count), utterances)
+        ids = [f"{names[s]}/{i:04d}" for i, s in enumerate(speaker)]
+        speaker_ids = [names[s] for s in speaker]
+        mean = 4 + 0.8 * kind[:, :1] + 0.1 * rng.normal(size=(count, len(self.targets)))
+        spread = 0.6 * np.exp(0.3 * kind[:, 1:2]) * np.ones((1, len(self.targets)))
+        score = rng.normal(size=(len(ids), len(self.targets)))
+        labels = mean[speaker] + spread[speaker] * score
+        self._write("labels", split, ids, speaker_ids, labels)
+        for ablation in self.ablations:
+            for seed in self.seeds:
+                noise = np.random.default_rng([seed, len(ablation), count])
+                values = 4 + 0.4 * (score + noise.normal(size=score.shape)) + 0.3 * noise.normal(size=mean.shape)[speaker]
+                where = f"{ablation}/seed-{seed}/{split}"
+                self._write("predictions", where, ids, speaker_ids, values.astype(np.float32))
+                vectors = kind @ mixing + 0.2 * noise.normal(size=(count, WIDTH)) + 5
+                self._write_vectors(where, names, vectors, ids, utterances, noise)
+        vectors = (kind @ mixing + 0.5 * rng.normal(size=(count, WIDTH)) + 5).astype(np.float32)
+        write_json(
+            self.root / f"speakers/{split}/shard-000.json",
+            {name: {"mfcc": v.tolist(), "n_utterances": utterances} for name, v in zip(names, vectors, strict=True)},
+        )
+        columns = {
+            "speaker_id": pa.array(names, pa.string()),
+            "n_utterances": pa.array([utterances] * count, pa.int64()),
+            "mean": pa.array(list(vectors), pa.list_(pa.float32())),
+            "variance": pa.array(list(np.exp(0.1 * vectors)), pa.list_(pa.float32())),
+        }
+        write_parquet(self.root / f"encoder_summaries/demo/{split}.parquet", pa.table(columns))
+
+    def _write(self, kind: str, where: str, ids, speaker_ids, values) -> None:
+        columns = {"utterance_id": pa.array(ids, pa.string()), "speaker_id": pa.array(speaker_ids, pa.string())}
+        columns |= {target: values[:, t] for t, target in enumerate(self.targets)}
+        write_parquet(self.root / kind / f"{where}.parquet", pa.table(columns))
+
+    def _write_vectors(self, where, names, vectors, ids, utterances, rng) -> None:
+        kind = pa.list_(pa.float32())
+        columns = {"speaker_id": pa.array(names, pa.string()), "vector": pa.array(list(vectors), kind)}
+        write_parquet(self.root / "speaker_vectors" / f"{where}.parquet", pa.table(columns))
+        rows = [
+            (name, utterance, rank, vector + 0.3 * rng.normal(size=WIDTH))
+            for number, (name, vector) in enumerate(zip(names, vectors, strict=True))
+            for rank, utterance in enumerate(enrolment_order(ids[number * utterances : (number + 1) * utterances])[:20])
+        ]
+        speakers, firsts, ranks, values = zip(*rows, strict=True) if rows else ((), (), (), ())
+        columns = {
+            "speaker_id": pa.array(speakers, pa.string()),
+            "utterance_id": pa.array(firsts, pa.string()),
+            "rank": pa.array(ranks, pa.int64()),
+            "vector": pa.array(list(values), kind),
+        }
+        write_parquet(self.root / "enrolment_vectors" / f"{where}.parquet", pa.table(columns))
+
+    def labels(self, split: str) -> str:
+        return str(self.root / f"labels/{split}.parquet")
+
+    def seed_files(self, kind: str, ablation: str, split: str) -> list[str]:
+        return [str(self.root / f"{kind}/{ablation}/seed-{seed}/{split}.parquet") for seed in self.seeds]
+
+    def choices(self, ablation: str) -> str:
+        return str(self.root / f"calibration/{ablation}/choices.json")
+
+    def calibrated(self) -> list[str]:
+        return [f for a in self.ablations for s in self.scored for f in self.seed_files("calibrated", a, s)]
+
+    def files(self, ablation: str, split: str) -> dict[str, list[str]]:
+        return {
+            "predictions": self.seed_files("predictions", ablation, split),
+            "fused": self.seed_files("speaker_vectors", ablation, split),
+            "enrolment": self.seed_files("enrolment_vectors", ablation, split),
+            "hubert": [str(self.root / f"encoder_summaries/demo/{split}.parquet")],
+            "mfcc": [str(self.root / f"speakers/{split}/shard-000.json")],
+        }
+
+    def choose(self, ablation: str, **changes) -> None:
+        given = {
+            "train_labels": self.labels("train"),
+            "validation_labels": self.labels("validation"),
+            "train": self.files(ablation, "train"),
+            "validation": self.files(ablation, "validation"),
+            "seeds": self.seeds,
+            "targets": self.targets,
+            "methods": self.methods,
+            "k": [1, 2, 3, 5, 10, 20, 50, 100],
+            "alpha": [0, 0.25, 0.5, 0.75, 1],
+            "min_reference_utterances": 1,
+            "policy": POLICY,
+            "path": self.choices(ablation),
+        }
+        choose_calibration(**given | changes)
+
+    def calibrate(self, ablation: str, split: str, **changes) -> None:
+        given = {
+            "train_labels": self.labels("train"),
+            "choices": self.choices(ablation),
+            "train": self.files(ablation, "train"),
+            "split": self.files(ablation, split),
+            "seeds": self.seeds,
+            "targets": self.targets,
+            "methods": self.methods,
+            "min_reference_utterances": 1,
+            "random_draws": 10,
+            "random_seed": 1,
+            "paths": self.seed_files("calibrated", ablation, split),
+        }
+        calibrate_split(**given | changes)
+
+    def check(self, **changes) -> None:
+        given = {
+            "labels": {split: self.labels(split) for split in self.splits},
+            "choices": {ablation: self.choices(ablation) for ablation in self.ablations},
+            "calibrated": self.calibrated(),
+            "methods": self.methods,
+            "targets": self.targets,
+            "policy": POLICY,
+            "path": str(self.root / "protocol.json"),
+        }
+        check_protocol(**given | changes)
+
+    def score(self, **changes) -> None:
+        given = {
+            "labels": {split: self.labels(split) for split in self.scored},
+            "train_labels": self.labels("train"),
+            "calibrated": self.calibrated(),
+            "choices": {ablation: self.choices(ablation) for ablation in self.ablations},
+            "cards": {"demo": str(self.root / "encoders/demo/card.json")},
+            "ablations": self.ablations,
+            "methods": self.methods,
+            "targets": self.targets,
+            "baseline": "baseline",
+            "policy": POLICY,
+            "bootstrap": BOOTSTRAP,
+            "table": str(self.root / "ablation_table.csv"),
+            "speaker_table": str(self.root / "speaker_table.csv"),
+            "speaker_summary": str(self.root / "speaker_summary.csv"),
+        }
+        score_runs(**given | changes)
+
+    def evaluate(self) -> None:
+        """All stages of evaluation, in order."""
+        for ablation in self.ablations:
+            self.choose(ablation)
+            for split in self.scored:
+                self.calibrate(ablation, split)
+        self.check()
+        self.score()
+
+    def study(self, **changes) -> None:
+        tests = [split for split in self.scored if split != "validation"]
+        summaries = {split: str(self.root / f"encoder_summaries/demo/{split}.parquet") for split in self.splits}
+        given = {
+            "speaker_table": str(self.root / "speaker_table.csv"),
+            "train_labels": self.labels("train"),
+            "labels": {split: self.labels(split) for split in tests},
+            "train_features": {"demo": summaries["train"]},
+            "features": {("demo", split): summaries[split] for split in tests},
+            "ablations": dict.fromkeys(self.ablations, "demo"),
+            "targets": self.targets,
+            "baseline": "baseline",
+            "calibration": "mu_sigma",
+            "bootstrap": BOOTSTRAP,
+            "shifts": str(self.root / "label_shift.csv"),
+            "correlations": str(self.root / "label_shift_correlations.csv"),
+            "plot": str(self.root / "label_shift.svg"),
+        }
+        study_label_shift(**given | changes)
