@@ -4,6 +4,7 @@
 #   snakemake -n                                       what would run, and why
 #   snakemake --cores 8 results/speakers/train/shard-000.json     one file, and what it needs
 
+
 configfile: "config.yaml"
 
 

@@ -20,7 +20,11 @@ try:
     config = ser_config.check(config, ROOT / "rules" / "config.schema.yaml")
     ABLATIONS = ser_config.resolve_ablations(config)
     # Jobs read the workflow again, on a cluster on their own node: only the main process looks at the corpus.
-    INDEX = index.build(config["corpus"], config["encoders"]) if workflow.is_main_process else index.load()
+    INDEX = (
+        index.build(config["corpus"], config["encoders"])
+        if workflow.is_main_process
+        else index.load()
+    )
 except DataError as error:
     raise WorkflowError(str(error)) from None
 
@@ -29,7 +33,9 @@ TARGETS = config["corpus"]["targets"]
 TEST_SPLITS = INDEX.test_splits
 SCORED_SPLITS = ["validation", *TEST_SPLITS]
 # Encoders of which a head reads frames: those are written in the same pass as the pooled embeddings.
-FRAMED_ENCODERS = {a["encoder"] for a in ABLATIONS.values() if a["features"] == "frames"}
+FRAMED_ENCODERS = {
+    a["encoder"] for a in ABLATIONS.values() if a["features"] == "frames"
+}
 
 
 def one_of(names):
@@ -44,12 +50,56 @@ def library(script):
 
 def shards(pattern, split, **names):
     """The files of all shards of a split: `{split}` and `{shard}` in the pattern are filled in."""
-    return expand(pattern, split=split, shard=sorted(INDEX.shards.get(split, ())), **names)
+    return expand(
+        pattern, split=split, shard=sorted(INDEX.shards.get(split, ())), **names
+    )
 
 
 def manifest_digest(wildcards):
     """The digest of a shard's manifest: its content decides, even if a clock was set back."""
     return INDEX.shards.get(wildcards.split, {}).get(wildcards.shard)
+
+
+def encoder_option(key):
+    """A params function: one of an encoder's options."""
+    return lambda wildcards: config["encoders"][wildcards.encoder][key]
+
+
+def encoder_digest(wildcards):
+    """The digest of the encoder's files, or the name and revision of a hub model."""
+    return INDEX.encoders[wildcards.encoder]
+
+
+def features_of(ablation, split):
+    """The shards of embeddings, or of frames, that an ablation's head reads."""
+    settings = ABLATIONS[ablation]
+    return shards(
+        "results/{kind}/{encoder}/{split}/shard-{shard}.tfrecord",
+        split,
+        kind=settings["features"],
+        encoder=settings["encoder"],
+    )
+
+
+def speakers_of(ablation, split):
+    """The shards of speaker vectors that an ablation reads: none if it uses no speaker information."""
+    if ABLATIONS[ablation]["speaker"] == "none":
+        return []
+    return shards("results/speakers/{split}/shard-{shard}.json", split)
+
+
+def training_inputs(wildcards):
+    """Features and speaker vectors of the training and the validation split."""
+    name = wildcards.ablation
+    return {split: features_of(name, split) for split in ("train", "validation")} | {
+        f"{split}_speakers": speakers_of(name, split)
+        for split in ("train", "validation")
+    }
+
+
+def ablation_settings(wildcards):
+    """Everything in the config that decides an ablation's models."""
+    return ABLATIONS[wildcards.ablation]
 
 
 wildcard_constraints:

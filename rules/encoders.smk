@@ -7,21 +7,6 @@
 EMBEDDING_CODE = library("embed_shard.py")
 
 
-def encoder_options(*keys):
-    """An input or params function: some of an encoder's options."""
-
-    def options(wildcards):
-        values = [config["encoders"][wildcards.encoder][key] for key in keys]
-        return values[0] if len(keys) == 1 else dict(zip(keys, values))
-
-    return options
-
-
-def encoder_digest(wildcards):
-    """The digest of the encoder's files, or the name and revision of a hub model."""
-    return INDEX.encoders[wildcards.encoder]
-
-
 rule prepare_encoder:
     input:
         code=library("prepare_encoder.py"),
@@ -39,8 +24,8 @@ rule prepare_encoder:
     resources:
         mem_mb=8000,
     params:
-        base=encoder_options("base"),
-        revision=encoder_options("revision"),
+        base=encoder_option("base"),
+        revision=encoder_option("revision"),
         digest=encoder_digest,
     message:
         "Encoder {wildcards.encoder} from {params.base}"
@@ -49,8 +34,6 @@ rule prepare_encoder:
 
 
 rule embed_shard:
-    wildcard_constraints:
-        encoder=one_of(set(config["encoders"]) - FRAMED_ENCODERS),
     input:
         manifest="results/manifests/{split}/shard-{shard}.csv",
         card="results/encoders/{encoder}/card.json",
@@ -62,16 +45,18 @@ rule embed_shard:
         "results/logs/embed_shard/{encoder}/{split}/shard-{shard}.log",
     benchmark:
         "results/benchmarks/embed_shard/{encoder}/{split}/shard-{shard}.tsv"
+    wildcard_constraints:
+        encoder=one_of(set(config["encoders"]) - FRAMED_ENCODERS),
     conda:
         "../envs/encoder.yaml"
-    threads: encoder_options("threads")
+    threads: encoder_option("threads")
     resources:
         mem_mb=8000,
     params:
-        frames_layer=encoder_options("frames_layer"),
-        dtype=encoder_options("dtype"),
-        device=encoder_options("device"),
-        threads=encoder_options("threads"),
+        frames_layer=encoder_option("frames_layer"),
+        dtype=encoder_option("dtype"),
+        device=encoder_option("device"),
+        threads=encoder_option("threads"),
         audio=config["audio"],
         digest=manifest_digest,
         reuse_dir="results/.reuse/{encoder}/{split}",
@@ -83,11 +68,11 @@ rule embed_shard:
 
 
 use rule embed_shard as embed_shard_with_frames with:
-    wildcard_constraints:
-        encoder=one_of(FRAMED_ENCODERS),
     output:
         pooled="results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord",
         frames="results/frames/{encoder}/{split}/shard-{shard}.tfrecord",
+    wildcard_constraints:
+        encoder=one_of(FRAMED_ENCODERS),
     message:
         "Embeddings and frames of {wildcards.split}, shard {wildcards.shard}, by {wildcards.encoder}"
 

@@ -8,37 +8,6 @@
 PREDICTED = ["predictions", "speaker_vectors", "enrolment_vectors"]
 
 
-def features_of(ablation, split):
-    """The shards of embeddings, or of frames, that an ablation's head reads."""
-    settings = ABLATIONS[ablation]
-    return shards(
-        "results/{kind}/{encoder}/{split}/shard-{shard}.tfrecord",
-        split,
-        kind=settings["features"],
-        encoder=settings["encoder"],
-    )
-
-
-def speakers_of(ablation, split):
-    """The shards of speaker vectors that an ablation reads: none if it uses no speaker information."""
-    if ABLATIONS[ablation]["speaker"] == "none":
-        return []
-    return shards("results/speakers/{split}/shard-{shard}.json", split)
-
-
-def training_inputs(wildcards):
-    """Features and speaker vectors of the training and the validation split."""
-    name = wildcards.ablation
-    return {split: features_of(name, split) for split in ("train", "validation")} | {
-        f"{split}_speakers": speakers_of(name, split) for split in ("train", "validation")
-    }
-
-
-def ablation_settings(wildcards):
-    """Everything in the config that decides an ablation's models."""
-    return ABLATIONS[wildcards.ablation]
-
-
 rule train_ablation:
     input:
         unpack(training_inputs),
@@ -47,7 +16,9 @@ rule train_ablation:
         code=library("train_ablation.py"),
     output:
         models=expand("results/models/{{ablation}}/seed-{seed}/model.keras", seed=SEEDS),
-        history=expand("results/models/{{ablation}}/seed-{seed}/history.csv", seed=SEEDS),
+        history=expand(
+            "results/models/{{ablation}}/seed-{seed}/history.csv", seed=SEEDS
+        ),
         predicted=expand(
             "results/{kind}/{{ablation}}/seed-{seed}/{split}.parquet",
             kind=PREDICTED,
@@ -74,8 +45,6 @@ rule train_ablation:
 
 
 rule predict_split:
-    wildcard_constraints:
-        split=one_of(TEST_SPLITS),
     input:
         embeddings=lambda wildcards: features_of(wildcards.ablation, wildcards.split),
         speakers=lambda wildcards: speakers_of(wildcards.ablation, wildcards.split),
@@ -91,6 +60,8 @@ rule predict_split:
         "results/logs/predict_split/{ablation}/{split}.log",
     benchmark:
         "results/benchmarks/predict_split/{ablation}/{split}.tsv"
+    wildcard_constraints:
+        split=one_of(TEST_SPLITS),
     conda:
         "../envs/heads.yaml"
     threads: lambda wildcards: ABLATIONS[wildcards.ablation]["training"]["threads"]

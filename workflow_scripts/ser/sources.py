@@ -25,7 +25,7 @@ def _imported(source: Path) -> frozenset[Path]:
 
 
 def find_sources(script: Path) -> list[str]:
-    """A script and the library modules that it imports, transitively, as sorted paths relative to the working folder."""
+    """A script and the library modules that it imports, transitively: sorted, relative to the working folder."""
     found, open_ends = set(), {script}
     while open_ends:
         found |= open_ends
