@@ -174,7 +174,7 @@ def draw_cues(speaker: Speaker, labels: dict[str, float], rng: random.Random) ->
 
 def brightness(speaker: Speaker, cues: dict[str, float]) -> float:
     """Tone of one utterance, about -2 dark and muffled to 2 bright and sharp."""
-    return 0.75 * speaker.tone + 0.5 * cues["arousal"] + 0.2 * cues["dominance"]
+    return 0.75 * speaker.tone + 0.65 * cues["arousal"] + 0.2 * cues["dominance"]
 
 
 def stray(speaker: Speaker, rng: random.Random) -> Speaker:
@@ -254,7 +254,7 @@ def speak(folder: Path, voice: str, accent: str, rate: float, sentence: str) -> 
 
 def tilt(samples: np.ndarray, bright: float) -> np.ndarray:
     """Samples through a first-order filter that weakens high frequencies where `bright` is negative, else low ones."""
-    weight = 0.7 * np.tanh(0.6 * bright)
+    weight = 0.8 * np.tanh(0.6 * bright)
     return samples - weight * np.concatenate([[0.0], samples[:-1]])
 
 

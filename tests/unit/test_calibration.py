@@ -196,7 +196,11 @@ def test_one_utterance_and_constant_predictions(tmp_path):
     path = made.seed_files("predictions", "baseline", "test")[0]
     table = read_parquet(path)
     constant = pa.array(np.full(len(table), 3.7, np.float32))
-    write_parquet(path, table.set_column(2, "valence", constant).slice(14, 16))  # 1 of the first speaker, all of the next
+    table = table.set_column(2, "valence", constant).slice(14, 16)  # 1 of the first speaker, all of the next
+    write_parquet(path, table)
+    path = made.seed_files("enrolment_vectors", "baseline", "test")[0]
+    enrolment = read_parquet(path)
+    write_parquet(path, enrolment.filter(pc.is_in(enrolment["utterance_id"], table["utterance_id"].combine_chunks())))
     made.choose("baseline")
     made.calibrate("baseline", "test")
     rows = read(made.seed_files("calibrated", "baseline", "test")[0])
@@ -204,6 +208,7 @@ def test_one_utterance_and_constant_predictions(tmp_path):
         values = by_speaker([r for r in rows if r["calibration"] == name], "valence")
         assert {s: len(v) for s, v in values.items()} == {"test 000": 1, "test 001": 15}
         assert all(np.isfinite(v).all() and np.ptp(v) == 0 for v in values.values())
+    assert set(by_speaker([r for r in rows if r["calibration"] == "enrol_1"], "valence")) == {"test 001"}
 
 
 def test_an_empty_split_gives_an_empty_file(tmp_path):
@@ -224,21 +229,27 @@ def test_errors_name_what_is_wrong(tmp_path):
     write_parquet(path, read_parquet(path).slice(1))
     with pytest.raises(DataError, match=r"test.parquet: expected a vector of speaker test 000"):
         made.calibrate("baseline", "test")
-    path = made.labels("train")
+
+
+def set_value(path, value):
+    """The first valence of a file becomes `value`."""
     table = read_parquet(path)
-    write_parquet(path, table.set_column(2, "valence", pa.nulls(len(table), pa.float64())))
-    with pytest.raises(DataError, match="training labels cannot be withheld"):
+    values = [value, *table["valence"].to_pylist()[1:]]
+    write_parquet(path, table.set_column(2, "valence", pa.array(values, table["valence"].type)))
+
+
+def test_labels_and_predictions_that_are_not_numbers(tmp_path):
+    made = MadeResults(tmp_path, ["baseline"], [1], methods=METHODS[:1])
+    set_value(made.seed_files("predictions", "baseline", "validation")[0], np.nan)
+    with pytest.raises(DataError, match="prediction for utterance validation 000/0000 is not finite"):
         made.choose("baseline")
-    path = made.labels("validation")
-    values = read_parquet(path)["valence"].to_pylist()
-    write_parquet(path, read_parquet(path).set_column(2, "valence", pa.array([None, *values[1:]], pa.float64())))
+    set_value(made.labels("validation"), None)
     with pytest.raises(DataError, match="valence of utterance validation 000/0000 is missing"):
         made.choose("baseline")
-    path = made.seed_files("predictions", "baseline", "validation")[0]
-    values = read_parquet(path)["valence"].to_pylist()
-    write_parquet(path, read_parquet(path).set_column(2, "valence", pa.array([np.nan, *values[1:]], pa.float32())))
-    with pytest.raises(DataError, match="prediction for utterance validation 000/0000 is not finite"):
-        made.choose("baseline", train_labels=made.labels("test"), train=made.files("baseline", "test"))
+    table = read_parquet(made.labels("train"))
+    write_parquet(made.labels("train"), table.set_column(2, "valence", pa.nulls(len(table), pa.float64())))
+    with pytest.raises(DataError, match="training labels cannot be withheld"):
+        made.choose("baseline", validation_labels=made.labels("test"))
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def _decode(file, min_seconds: float, max_seconds: float, silence_db: float) -> 
                 raise Rejected(f"truncated: {len(mono)} of {sound.frames} frames are there")
     except soundfile.LibsndfileError as error:
         cause = error.error_string.strip().rstrip(".").removeprefix("Error : ")
-        raise Rejected(f"cannot be decoded: {cause}") from None
+        raise Rejected(f"cannot be decoded (libsndfile: {cause})") from None
     duration = len(mono) / rate
     if len(mono) == 0:
         raise Rejected("no audio after the header")

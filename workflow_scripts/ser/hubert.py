@@ -129,16 +129,17 @@ class Encoder:
             return [torch.cat(parts) for parts in zip(*map(pair, names), strict=True)]
 
         front = [f"feature_extractor.conv_layers.{i}" for i in range(len(config["conv_dim"]))]
-        self.first, bias = pair(f"{front[0]}.conv")
-        self.first = self.first[:, 0], torch.zeros(len(self.first)) if bias is None else bias  # (out, kernel), (out,)
+        weight, bias = pair(f"{front[0]}.conv")
+        weight = weight[:, 0]  # (conv_dim, kernel)
+        if self.grouped:  # a bias before the GroupNorm has no effect
+            self.first = [x.double().to(self.like.device) for x in (weight, *pair(f"{front[0]}.layer_norm"))]
+        else:
+            self.first = Linear(weight, torch.zeros(len(weight)) if bias is None else bias, self.like)
+            self.front_norms = [Norm(*pair(f"{name}.layer_norm"), self.like, 1e-5) for name in front]
         self.front = [
             Convolution(*pair(f"{name}.conv"), self.like, stride)
             for name, stride in zip(front[1:], config["conv_stride"][1:], strict=True)
         ]
-        if self.grouped:
-            self.group_norm = pair(f"{front[0]}.layer_norm")
-        else:
-            self.front_norms = [Norm(*pair(f"{name}.layer_norm"), self.like, 1e-5) for name in front]
         name = "feature_projection"
         self.features_norm = (
             Norm(*pair(f"{name}.layer_norm"), self.like, eps) if config["feat_proj_layer_norm"] else lambda x: x
@@ -174,4 +175,111 @@ class Encoder:
         Hidden states are those of transformers' `output_hidden_states`: with a pre-norm Transformer (large, xlarge) the
         last one is the last layer's output before the encoder's final LayerNorm.
         """
-        return [embedding for wave in waves for embedding in [self._one(wave, frames_layer)]]
+        if min(map(len, waves)) < WINDOW:
+            raise DataError(
+                f"audio of less than {WINDOW} samples makes no frame: set audio.min_seconds to 0.025 or more"
+            )
+        fronts = [self._prepare(wave) for wave in waves]
+        n_frames = [(len(wave) - WINDOW) // HOP + 1 for wave in waves]
+        sums = np.zeros((len(waves), len(self.layers) + 1, self.config["hidden_size"]))
+        frames = [[] for _ in waves]
+        for spans in self._batches(n_frames):
+            features = [self._features(*fronts[i], start, end) for i, start, end, _ in spans]
+            lengths = [len(part) for part in features]
+            totals = []
+            for layer, state in enumerate(self._hidden_states(torch.cat(features), lengths)):  # (all frames, width)
+                parts = [part[inner] for part, (*_, inner) in zip(state.split(lengths), spans, strict=True)]
+                totals.append(torch.stack([part.sum(0, dtype=torch.float32) for part in parts]))
+                if layer == frames_layer:
+                    for (i, *_), part in zip(spans, parts, strict=True):
+                        frames[i].append(part.float().cpu().numpy())
+            for (i, *_), total in zip(spans, torch.stack(totals, 1).cpu().numpy(), strict=True):
+                sums[i] += total  # (layers + 1, width)
+        return [
+            Embedding((total / n).astype(np.float32), np.concatenate(parts) if parts else None, n)
+            for total, parts, n in zip(sums, frames, n_frames, strict=True)
+        ]
+
+    def _batches(self, n_frames: list[int]) -> Iterator[list[tuple[int, int, int, slice]]]:
+        """Groups of (utterance, first frame, end frame, the part between them that counts)."""
+        batch, total = [], 0
+        for i, n in enumerate(n_frames):
+            for inner in range(0, n, INNER if n > WHOLE else n):
+                start, end = (max(0, inner - CONTEXT), min(n, inner + INNER + CONTEXT)) if n > WHOLE else (0, n)
+                batch.append((i, start, end, slice(inner - start, min(n, inner + INNER) - start if n > WHOLE else n)))
+                total += end - start
+                if total >= self.batch_seconds * 50:
+                    yield batch
+                    batch, total = [], 0
+        if batch:
+            yield batch
+
+    def _prepare(self, wave: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Linear]:
+        """An utterance's samples on the device, their mean and scale, and its first convolution.
+
+        HuBERT-base's first convolution takes in the GroupNorm that follows, which normalises each channel over the
+        utterance's time: a channel w · x has mean w · E[x] and variance w · Cov(x) · w over the windows x of samples, so
+        that a small covariance matrix says what a pass over all of the convolution's output would.
+        """
+        wave = torch.from_numpy(np.ascontiguousarray(wave, np.float32))
+        if self.like.is_cuda:
+            wave = wave.pin_memory().to(self.like.device, non_blocking=True)
+        mean, scale = wave.new_zeros(()), wave.new_ones(())
+        if self.normalise:
+            variance, mean = torch.var_mean(wave, correction=0)
+            scale = (variance + 1e-7).rsqrt()
+        if not self.grouped:
+            return wave, mean, scale, self.first
+        weight, gamma, beta = self.first
+        (_, kernel), stride = weight.shape, self.config["conv_stride"][0]
+        n, total, squares = 0, weight.new_zeros(kernel), weight.new_zeros(kernel, kernel)
+        for part in wave.unfold(0, kernel, stride).split(1 << 18):  # (windows, kernel); in parts to bound the memory
+            part = (part.double() - mean) * scale
+            n, total, squares = n + len(part), total + part.sum(0), squares + part.T @ part
+        average = total / n
+        covariance = squares / n - average[:, None] * average
+        gamma = gamma / (((weight @ covariance) * weight).sum(1).clamp(min=0) + 1e-5).sqrt()
+        return wave, mean, scale, Linear(weight * gamma[:, None], beta - weight @ average * gamma, self.like)
+
+    def _features(self, wave, mean, scale, first: Linear, start: int, end: int) -> torch.Tensor:
+        """The convolutional front: frames `start` to `end` of an utterance, (frames, conv_dim)."""
+        chunks = []
+        for begin in range(start, end, self.chunk):
+            x = wave[begin * HOP : (min(begin + self.chunk, end) - 1) * HOP + WINDOW]
+            x = ((x - mean) * scale).to(self.like)
+            x = x.unfold(0, self.config["conv_kernel"][0], self.config["conv_stride"][0])  # (time, kernel)
+            for i, layer in enumerate([first, *self.front]):
+                x = layer(x, gelu=self.grouped)  # (time, conv_dim)
+                if not self.grouped:
+                    x = F.gelu(self.front_norms[i](x))
+            chunks.append(x)
+        return torch.cat(chunks)
+
+    def _hidden_states(self, x: torch.Tensor, lengths: list[int]) -> Iterator[torch.Tensor]:
+        """Packed features (all frames, conv_dim) -> each hidden state (all frames, width)."""
+        x = self.projection(self.features_norm(x))
+        x = x + torch.cat([self._positions(part) for part in x.split(lengths)])
+        x = x if self.stable else self.norm(x)
+        yield x
+        for layer in self.layers:
+            y = self._attention(layer["qkv"](layer["norm"](x) if self.stable else x), lengths)
+            x = layer["mixed"](y) + x
+            x = x if self.stable else layer["norm"](x)
+            y = layer["wide"](layer["final_norm"](x) if self.stable else x, gelu=True)
+            x = layer["narrow"](y) + x
+            x = x if self.stable else layer["final_norm"](x)
+            yield x
+
+    def _positions(self, x: torch.Tensor) -> torch.Tensor:
+        """The convolutional position embedding of one utterance: (frames, width) -> the same."""
+        y = x if self.batch_norm is None else F.batch_norm(x, *self.batch_norm)
+        return self.positions(y, gelu=True)[: len(x)]  # an even kernel makes a frame too many
+
+    def _attention(self, qkv: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+        """Self-attention within each utterance: (all frames, 3 · width) -> (all frames, width)."""
+        qkv = qkv.view(len(qkv), 3, self.config["num_attention_heads"], -1)
+        mixed = []
+        for part in qkv.split(lengths):
+            q, k, v = part.permute(1, 2, 0, 3)[:, None]  # (1, heads, frames, head width) each
+            mixed.append(F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).flatten(1))
+        return torch.cat(mixed)

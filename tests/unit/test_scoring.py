@@ -1,0 +1,300 @@
+"""The tables, on made-up results with a planted shift: against other libraries, and row by row in what they promise."""
+
+import csv
+
+import audmetric
+import numpy as np
+import pyarrow as pa
+import pytest
+from made_results import METHODS, POLICY, TARGETS, MadeResults
+
+from ser.cells import CONSTANT, ORACLE, SPEAKER_MEAN, Cell
+from ser.files import DataError, read_json, read_parquet, write_json, write_parquet
+from ser.moments import Policy, measure_speakers, stack
+from ser.scoring import compute_gini, list_speakers, score_cell, summarise_speakers
+from ser.tables import format_cell, join_values
+
+# The contract, from the design.
+COLUMNS = (
+    "ablation, encoder, speaker, fusion, head, calibration, protocol, target, split, n_speakers, n_utterances, n_seeds, "
+    "o_ccc, o_ccc_low, o_ccc_high, a_ccc, a_ccc_low, a_ccc_high, a_ccc_sd, delta_a_ccc, delta_a_ccc_low, "
+    "delta_a_ccc_high, delta_o_ccc, delta_o_ccc_low, delta_o_ccc_high, pearson, rmse, k, alpha"
+)
+CALIBRATIONS = ["none", *(method["name"] for method in METHODS), ORACLE]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    results = MadeResults(tmp_path_factory.mktemp("made"))
+    results.evaluate()
+    return results
+
+
+def read_csv(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def table(made):
+    rows = read_csv(made.root / "ablation_table.csv")
+    return {(r["ablation"], r["calibration"], r["target"], r["split"]): r for r in rows}
+
+
+def number(row, column):
+    return float(row[column])
+
+
+def read_run(made, ablation, calibration, split, target, seed_number):
+    """{speaker: (labels, predictions)} of one run, joined by utterance."""
+    labels = {row["utterance_id"]: row for row in read_parquet(made.labels(split)).to_pylist()}
+    found = {}
+    for row in read_parquet(made.seed_files("calibrated", ablation, split)[seed_number]).to_pylist():
+        if row["calibration"] == calibration:
+            pair = labels[row["utterance_id"]][target], row[target]
+            found.setdefault(row["speaker_id"], []).append(pair)
+    return {speaker: np.array(pairs).T for speaker, pairs in found.items()}
+
+
+def test_columns_and_order(made, table):
+    assert (made.root / "ablation_table.csv").read_text().splitlines()[0] == COLUMNS.replace(" ", "")
+    names = [(a, c) for a in ("baseline", "other") for c in CALIBRATIONS]
+    names += [(CONSTANT, "none"), (SPEAKER_MEAN, "none")]
+    assert list(table) == [(*name, target, split) for name in names for target in TARGETS for split in made.scored]
+
+
+@pytest.mark.parametrize("calibration", ["none", "mu_sigma", "enrol_5"])
+def test_metrics_against_audmetric(made, table, calibration):
+    """Metrics per seed, then their mean; files hold float32 and tables 6 decimals."""
+    row = table["other", calibration, "arousal", "test"]
+    metrics = {"o_ccc": [], "a_ccc": [], "pearson": [], "rmse": []}
+    for seed_number in range(2):
+        run = read_run(made, "other", calibration, "test", "arousal", seed_number)
+        truth, prediction = np.concatenate(list(run.values()), axis=1)
+        metrics["o_ccc"].append(audmetric.concordance_cc(truth, prediction))
+        metrics["pearson"].append(audmetric.pearson_cc(truth, prediction))
+        metrics["rmse"].append(np.sqrt(audmetric.mean_squared_error(truth, prediction)))
+        metrics["a_ccc"].append(np.mean([audmetric.concordance_cc(*pair) for pair in run.values()]))
+    for name, values in metrics.items():
+        assert number(row, name) == pytest.approx(np.mean(values), abs=1e-6)
+    assert (int(row["n_speakers"]), int(row["n_utterances"]), int(row["n_seeds"])) == (24, truth.size, 2)
+
+
+def test_random_neighbours_are_averaged_over_draws(made, table):
+    row, scores = table["baseline", "random_k", "valence", "test"], []
+    for seed_number in range(2):
+        for draw in range(10):
+            run = read_run(made, "baseline", f"random_k/{draw:02d}", "test", "valence", seed_number)
+            scores.append(np.mean([audmetric.concordance_cc(*pair) for pair in run.values()]))
+    assert number(row, "a_ccc") == pytest.approx(np.mean(scores), abs=1e-6)
+
+
+def test_deltas_are_against_the_baseline_or_the_uncalibrated_on_the_same_utterances(made, table):
+    for key, row in table.items():
+        ablation, calibration, target, split = key
+        if key[:2] == ("baseline", "none"):
+            assert all(row[name] == "" for name in COLUMNS.split(", ") if name.startswith("delta"))
+            continue
+        if not int(row["n_speakers"]) or calibration.startswith("enrol"):
+            continue
+        reference = table["baseline" if calibration == "none" else ablation, "none", target, split]
+        for metric in ("a_ccc", "o_ccc"):
+            difference = number(row, metric) - number(reference, metric)
+            assert number(row, f"delta_{metric}") == pytest.approx(difference, abs=2e-6)  # three rounded numbers
+    row, deltas = table["baseline", "enrol_5", "valence", "test"], []
+    for seed_number in range(2):
+        run = read_run(made, "baseline", "enrol_5", "test", "valence", seed_number)
+        none = read_run(made, "baseline", "none", "test", "valence", seed_number)
+        for speaker, (truth, prediction) in run.items():
+            kept = np.isin(none[speaker][0], truth)  # labels are real numbers: they name the utterances
+            deltas.append(audmetric.concordance_cc(truth, prediction) - audmetric.concordance_cc(*none[speaker][:, kept]))
+    assert number(row, "delta_a_ccc") == pytest.approx(np.mean(deltas), abs=1e-6)
+
+
+def test_oracle_is_the_speakers_own_label_statistics(made, table):
+    scores = []
+    for seed_number in range(2):
+        for truth, y in read_run(made, "baseline", "none", "test", "valence", seed_number).values():
+            scores.append(audmetric.concordance_cc(truth, (y - y.mean()) / y.std() * truth.std() + truth.mean()))
+    assert number(table["baseline", ORACLE, "valence", "test"], "a_ccc") == pytest.approx(np.mean(scores), abs=1e-6)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_planted_shift_is_found(table, target):
+    """PLDC gains beyond doubt, random neighbours do not, and the oracle is above both."""
+    rows = {c: table["baseline", c, target, "test"] for c in ("none", "mu_sigma", "random_k", ORACLE)}
+    assert number(rows["mu_sigma"], "delta_a_ccc_low") > 0
+    assert number(rows["random_k"], "delta_a_ccc_low") < 0
+    assert number(rows[ORACLE], "a_ccc") > number(rows["mu_sigma"], "a_ccc") > number(rows["random_k"], "a_ccc")
+
+
+def test_predictors_that_hear_nothing(made, table):
+    """A constant scores 0; who speaks, known perfectly, is worth a high O-CCC and no A-CCC."""
+    constant, mean = (table[name, "none", "valence", "test"] for name in (CONSTANT, SPEAKER_MEAN))
+    assert [number(constant, m) for m in ("o_ccc", "a_ccc", "pearson")] == [0, 0, 0]
+    train = np.mean(read_parquet(made.labels("train"))["valence"].to_pylist())
+    labels = np.array(read_parquet(made.labels("test"))["valence"].to_pylist())
+    assert number(constant, "rmse") == pytest.approx(np.sqrt(np.mean((labels - train) ** 2)), abs=1e-6)
+    assert number(mean, "o_ccc") > 0.5 and number(mean, "a_ccc") == 0
+    assert constant["encoder"] == constant["n_seeds"] == ""
+
+
+def test_facts_of_a_row(made, table):
+    row = table["baseline", "mu_sigma", "valence", "test"]
+    assert [row[c] for c in ("encoder", "speaker", "fusion", "head")] == ["demo (random-init)", "none", "none", "mlp"]
+    chosen = [
+        choice["k"]
+        for choice in read_json(made.choices("baseline"))["choices"]
+        if (choice["calibration"], choice["target"]) == ("mu_sigma", "valence")
+    ]
+    assert row["k"] == (f"{chosen[0]};{chosen[1]}" if chosen[0] != chosen[1] else str(chosen[0]))
+    assert row["alpha"] == "" and table["baseline", "pldc_shrunk", "valence", "test"]["alpha"] != ""
+    assert table["baseline", "none", "valence", "test"]["k"] == ""
+    protocols = {c: table["baseline", c, "valence", "test"]["protocol"] for c in ("none", "mu", "enrol_5", ORACLE)}
+    assert list(protocols.values()) == ["inductive", "transductive", "enrolment", "transductive"]
+    assert table["other", "none", "valence", "test"]["protocol"] == "transductive"  # it reads a speaker vector
+
+
+def test_never_nan_and_the_same_bytes_again(made):
+    names = ["ablation_table.csv", "speaker_table.csv", "speaker_summary.csv"]
+    before = [(made.root / name).read_bytes() for name in names]
+    assert not any(word in text.lower().split(b",") for text in before for word in (b"nan", b"inf", b"-0.000000"))
+    made.score()
+    assert before == [(made.root / name).read_bytes() for name in names]
+
+
+def test_speaker_table(made):
+    rows = read_csv(made.root / "speaker_table.csv")
+    header = "speaker_id,ablation,calibration,target,split,n,ccc,delta_ccc,mean_true,mean_pred,sd_true,sd_pred"
+    assert ",".join(rows[0]) == header
+    key = {"ablation": "other", "calibration": "mu", "target": "valence", "split": "test", "speaker_id": "test 007"}
+    (row,) = (row for row in rows if key.items() <= row.items())
+    runs = [read_run(made, "other", "mu", "test", "valence", n)["test 007"] for n in range(2)]
+    none = [read_run(made, "other", "none", "test", "valence", n)["test 007"] for n in range(2)]
+    ccc, before = (np.mean([audmetric.concordance_cc(*pair) for pair in both]) for both in (runs, none))
+    expected = {
+        "n": 15,
+        "ccc": ccc,
+        "delta_ccc": ccc - before,
+        "mean_true": runs[0][0].mean(),
+        "mean_pred": np.mean([p.mean() for _, p in runs]),
+        "sd_true": runs[0][0].std(),
+        "sd_pred": np.mean([p.std() for _, p in runs]),
+    }
+    for name, value in expected.items():
+        assert number(row, name) == pytest.approx(value, abs=1e-6)
+
+
+def test_speaker_summary_agrees_with_the_speaker_table(made):
+    speakers = read_csv(made.root / "speaker_table.csv")
+    for row in read_csv(made.root / "speaker_summary.csv"):
+        own = [s for s in speakers if all(s[c] == row[c] for c in ("ablation", "calibration", "target", "split"))]
+        if not own:
+            assert (row["calibration"], row["n_only_enrolment"]) == ("enrol_20", "24" if row["split"] == "test" else "20")
+            continue
+        ccc = np.array([number(s, "ccc") for s in own])
+        assert int(row["n_speakers"]) == len(own)
+        assert number(row, "worst_decile_ccc") == pytest.approx(np.sort(ccc)[: int(np.ceil(len(ccc) / 10))].mean(), abs=2e-6)
+        if row["share_helped"]:
+            delta = np.array([number(s, "delta_ccc") for s in own])
+            assert number(row, "share_helped") == pytest.approx(np.mean(delta > 1e-6), abs=1e-6)
+            assert number(row, "share_harmed") == pytest.approx(np.mean(delta < -1e-6), abs=1e-6)
+
+
+def test_gini_by_pairs():
+    values = np.array([0.1, 0.5, 0.2, 0.0, 0.9])
+    expected = np.abs(values[:, None] - values).sum() / (2 * len(values) ** 2 * values.mean())
+    assert compute_gini(values) == pytest.approx(expected)
+    assert compute_gini(np.full(4, 0.3)) == pytest.approx(0)
+    assert compute_gini(np.zeros(3)) is None
+
+
+def make_cell():
+    """Five speakers: two regular, one with constant labels, one with two utterances, one with one."""
+    truth = [1, 2, 3, 2, 4, 3, 5, 5, 5, 1, 2, 4]
+    prediction = [1, 2, 4, 2, 3, 3, 4, 5, 6, 2, 3, 4]
+    speaker = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4])
+    moments = stack([measure_speakers(truth, prediction, speaker, 6)])  # the sixth speaker has nothing to score
+    return Cell("a", "enrol", 0, moments, moments)
+
+
+@pytest.mark.parametrize(
+    "policy, counted, few, constant",
+    [
+        (Policy(), [0, 1, 3], 1, 1),
+        (Policy(min_utterances=3), [0, 1], 2, 1),
+        (Policy(constant_labels="zero"), [0, 1, 2, 3], 1, 0),
+        (Policy(min_utterances=1, constant_labels="zero"), [0, 1, 2, 3, 4], 0, 0),
+        (Policy(min_utterances=4), [], 5, 0),
+    ],
+)
+def test_who_counts(policy, counted, few, constant):
+    cell = make_cell()
+    row, summary = score_cell(cell, np.ones((2, 6)), policy), summarise_speakers(cell, policy)
+    ccc = [4 / 5, 0.75, 0, 1 / 1.5 / 1.0, 0]
+    ccc[0] = audmetric.concordance_cc([1, 2, 3], [1, 2, 4])
+    ccc[1] = audmetric.concordance_cc([2, 4, 3], [2, 3, 3])
+    ccc[3] = audmetric.concordance_cc([1, 2], [2, 3])
+    assert row["n_speakers"] == summary["n_speakers"] == len(counted)
+    assert (summary["n_few_utterances"], summary["n_constant_labels"], summary["n_only_enrolment"]) == (few, constant, 1)
+    assert row["n_utterances"] == 12  # O-CCC is of all
+    if counted:
+        assert row["a_ccc"] == pytest.approx(np.mean([ccc[s] for s in counted]))
+    else:
+        assert "a_ccc" not in row and "o_ccc" in row
+    listed = {s["speaker_id"]: s for s in list_speakers(cell, list("abcdef"), policy)}
+    assert set(listed) == set("abcde")
+    assert {name for name, s in listed.items() if "ccc" in s} == {"abcde"[s] for s in counted}
+
+
+def test_a_withheld_target_has_no_rows_and_one_speaker_no_interval(tmp_path):
+    made = MadeResults(tmp_path, seeds=[1], speakers={"train": 9, "validation": 4, "test": 1}, methods=METHODS[:1])
+    labels = read_parquet(made.labels("test"))
+    write_parquet(made.labels("test"), labels.set_column(2, "valence", pa.nulls(len(labels), pa.float64())))
+    made.evaluate()
+    rows = [row for row in read_csv(made.root / "ablation_table.csv") if row["split"] == "test"]
+    assert {row["target"] for row in rows} == {"arousal"}
+    assert {row["ablation"] for row in rows} == {"baseline", "other", CONSTANT, SPEAKER_MEAN}
+    for row in rows:
+        assert row["a_ccc"] and row["a_ccc_low"] == row["a_ccc_high"] == row["o_ccc_low"] == row["a_ccc_sd"] == ""
+
+
+def test_an_empty_test_split_has_no_rows(tmp_path):
+    made = MadeResults(tmp_path, seeds=[1], speakers={"train": 9, "validation": 4, "test": 0}, methods=METHODS[:1])
+    made.evaluate()
+    assert {row["split"] for row in read_csv(made.root / "ablation_table.csv")} == {"validation"}
+
+
+def test_rejected_audio_is_not_scored(tmp_path):
+    """An utterance without a prediction, and a speaker without any, are left out everywhere."""
+    made = MadeResults(tmp_path, seeds=[1], methods=METHODS[:1])
+    for ablation in made.ablations:
+        path = made.seed_files("predictions", ablation, "test")[0]
+        write_parquet(path, read_parquet(path).slice(16))  # all of the first speaker, one of the second
+    made.evaluate()
+    row = read_csv(made.root / "ablation_table.csv")[1]
+    assert (row["split"], row["n_speakers"], row["n_utterances"]) == ("test", "23", str(24 * 15 - 16))
+    assert not any(s["speaker_id"] == "test 000" for s in read_csv(made.root / "speaker_table.csv"))
+
+
+def test_ablations_with_other_utterances_cannot_be_compared(tmp_path):
+    made = MadeResults(tmp_path, seeds=[1], methods=[])
+    path = made.seed_files("predictions", "other", "test")[0]
+    write_parquet(path, read_parquet(path).slice(1))
+    with pytest.raises(DataError, match=r"other/seed-1/test.parquet: expected each of the 360 utterances"):
+        made.evaluate()
+
+
+def test_an_encoder_with_trained_weights_is_not_marked(tmp_path):
+    made = MadeResults(tmp_path, ["baseline"], [1], speakers={"train": 3, "validation": 3}, methods=[])
+    write_json(made.root / "encoders/demo/card.json", {"weights": "pretrained"})
+    made.evaluate()
+    assert read_csv(made.root / "ablation_table.csv")[0]["encoder"] == "demo"
+
+
+def test_cells_of_a_table():
+    assert [format_cell(v) for v in (None, 3, "a", 0.5, -1e-9)] == ["", "3", "a", "0.500000", "0.000000"]
+    with pytest.raises(ValueError, match="cell is nan"):
+        format_cell(float("nan"))
+    assert join_values([5, 5]) == "5" and join_values([5, 10]) == "5;10" and join_values([None, None]) == ""
+    assert POLICY["min_utterances"] == Policy().min_utterances
