@@ -37,7 +37,7 @@ TARGETS = ("valence", "arousal", "dominance")
 # so that a linear model cannot read a speaker's mean off the voice, while the voices nearby have much the same.
 FAMILY_JITTER = 0.10  # radians, standard deviation
 MEAN_DEPTH = {"valence": 0.85, "arousal": 1.0, "dominance": 0.85}  # amplitude of the speakers' means around 4
-MEAN_PHASE = {"valence": 0.3, "arousal": 1.6, "dominance": 2.7}
+MEAN_PHASE = {"valence": 1.6, "arousal": 0.3, "dominance": 2.7}
 SPREAD_RANGE = (0.5, 1.4)  # standard deviations of a speaker's labels
 SPREAD_PHASE = {"valence": 2.6, "arousal": 0.5, "dominance": 1.4}
 # What is acted out is the label relative to the speaker's own mean and spread, a little of its absolute value, noise.
@@ -48,7 +48,7 @@ CUE_NOISE = {"valence": 0.35, "arousal": 0.25, "dominance": 0.35}
 # speaker's utterances, but blurs who is speaking in any single one.
 WANDER = {"tract": 0.15, "tone": 0.2}  # standard deviations, on the ring's radius of 1
 
-SNR_DB = 25  # of the requantised signal; decides the corpus's size
+SNR_DB = 24.5  # of the requantised signal; decides the corpus's size
 
 ACCENTS = ("gmw/en", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")
 SENTENCES = """
@@ -280,19 +280,20 @@ def make_corpus(folder: Path) -> None:
         espeak = Path(name)
         prepare_espeak(espeak)
         for speaker in speakers:
-            unused = rng.sample(SENTENCES, len(SENTENCES))
+            queue = rng.sample(SENTENCES, len(SENTENCES))
             for number, labels in enumerate(draw_labels(speaker, rng), 1):
                 cues = draw_cues(speaker, labels, rng)
                 today = stray(speaker, rng)
                 voice = describe_voice(today, cues)
                 rate = np.clip(speaker.rate * np.exp(0.15 * cues["arousal"] - 0.04 * cues["dominance"]), 90, 260)
-                for sentence in unused:
+                for sentence in queue:
                     samples = speak(espeak, voice, speaker.accent, rate, sentence)
                     if SHORTEST <= len(samples) / SAMPLE_RATE <= LONGEST:
                         break
                 else:
                     raise SystemExit(f"{speaker.name}: no sentence is {SHORTEST} to {LONGEST} s long at {rate:.0f} wpm")
-                unused.remove(sentence)
+                queue.remove(sentence)
+                queue.append(sentence)  # said again only where no other has the right length
                 samples = tilt(samples, brightness(today, cues))
                 level = -26 + 2.5 * today.tone + today.level + 2.6 * cues["arousal"] + 1.3 * cues["dominance"]
                 file = f"{speaker.name}_{number:02d}.flac"

@@ -52,7 +52,12 @@ class MadeResults:
     ):
         self.root, self.seeds, self.targets, self.methods = Path(root) / "results", list(seeds), list(targets), methods
         self.ablations = {
-            name: {"encoder": "demo", "speaker": "none" if name == "baseline" else "mfcc", "fusion": "none", "head": "mlp"}
+            name: {
+                "encoder": "demo",
+                "speaker": "none" if name == "baseline" else "mfcc",
+                "fusion": "none",
+                "head": "mlp",
+            }
             for name in ablations
         }
         self.splits = list(speakers)
@@ -77,7 +82,9 @@ class MadeResults:
         for ablation in self.ablations:
             for seed in self.seeds:
                 noise = np.random.default_rng([seed, len(ablation), count])
-                values = 4 + 0.4 * (score + noise.normal(size=score.shape)) + 0.3 * noise.normal(size=mean.shape)[speaker]
+                values = (
+                    4 + 0.4 * (score + noise.normal(size=score.shape)) + 0.3 * noise.normal(size=mean.shape)[speaker]
+                )
                 where = f"{ablation}/seed-{seed}/{split}"
                 self._write("predictions", where, ids, speaker_ids, values.astype(np.float32))
                 vectors = kind @ mixing + 0.2 * noise.normal(size=(count, WIDTH)) + 5

@@ -117,10 +117,6 @@ def test_a_long_file_is_mixed_down_in_blocks(tmp_path, monkeypatch):
     np.testing.assert_array_equal(whole, blocks)
 
 
-def truncate_flac(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
 def set_data_size(content: bytes, size: int) -> bytes:
     at = content.index(b"data") + 4
     return content[:at] + struct.pack("<I", size) + content[at + 4 :]
@@ -147,16 +143,16 @@ BAD_CONTENT = {
     "no FLAC frames": (encode(make_speech(), kind="FLAC")[:42], "cannot be decoded|no audio after the header"),
     "truncated WAV": (encode(make_speech())[:-2], r"truncated: 15999 of 16000 frames are there"),
     "half a stereo WAV": (encode(make_speech(channels=2))[: 44 + 32_000], r"truncated: 8000 of 16000 frames"),
-    "truncated FLAC": (truncate_flac(encode(make_speech(), kind="FLAC")), "cannot be decoded"),
+    "truncated FLAC": (encode(make_speech(), kind="FLAC")[:9_000], "cannot be decoded"),
     "truncated MP3": (encode(make_speech(), kind="MP3")[:2_000], r"truncated: \d+ of 16000 frames are there"),
-    "truncated AIFF": (encode(make_speech(), kind="AIFF")[:9_000], r"truncated: \d+ of 16000 frames are there"),
+    "truncated AIFF": (encode(make_speech(), kind="AIFF")[:9_000], r"truncated: \d+ of \d+ frames are there"),
     "FLAC of unknown length": (forget_flac_length(encode(make_speech(), kind="FLAC")), "does not say how long"),
     "20 ms": (encode(make_speech(0.02)), r"too short: 0.020 s, expected at least 0.1 s"),
     "121 s": (encode(np.zeros(121 * 8_000), 8_000), r"too long: 121.000 s, expected at most 120 s"),
     "all zeros": (encode(np.zeros(16_000)), "silent: below -80 dB"),
     "all but silent": (encode(make_speech() * 1e-5, subtype="FLOAT"), "silent: below -80 dB"),
     "channels that cancel": (encode(make_speech() * [1, -1], subtype="FLOAT"), "silent"),
-    "ultrasound": (encode(0.5 * np.sin(np.arange(192_000) * 1.5), 192_000, subtype="FLOAT"), "silent"),
+    "ultrasound": (encode(np.hanning(192_000) * np.sin(np.arange(192_000) * 1.5), 192_000, subtype="FLOAT"), "silent"),
     "NaN": (with_sample(np.nan), "not finite"),
     "infinity": (with_sample(-np.inf), "not finite"),
     "the largest float": (with_sample(3e38), "not finite, or larger"),
@@ -204,19 +200,19 @@ def test_the_extension_does_not_matter(tmp_path):
         assert audio.load(path, **LIMITS)[1].duration_s == 1.0
 
 
-def test_what_is_no_file_is_rejected(tmp_path):
+def test_what_is_no_file_is_rejected(tmp_path, monkeypatch):
     assert reason_of(tmp_path / "missing.wav") == "cannot be read: no such file or directory"
     (tmp_path / "folder.wav").mkdir()
-    assert reason_of(tmp_path / "folder.wav") == "a folder"
+    assert reason_of(tmp_path / "folder.wav") == "cannot be read: a folder"
     (tmp_path / "link.wav").symlink_to(tmp_path / "nowhere.wav")
-    assert reason_of(tmp_path / "link.wav") == "a broken link"
+    assert reason_of(tmp_path / "link.wav") == "cannot be read: a broken link"
     (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
-    assert reason_of(tmp_path / "loop.wav") == "a broken link"
+    assert reason_of(tmp_path / "loop.wav") == "cannot be read: a broken link"
     os.mkfifo(tmp_path / "pipe.wav")  # nobody writes to it: opening it must not wait
-    assert reason_of(tmp_path / "pipe.wav") == "a device or pipe, not a file"
-    assert reason_of(Path("/dev/zero")) == "a device or pipe, not a file"
+    assert reason_of(tmp_path / "pipe.wav") == "cannot be read: a device or pipe, not a file"
+    assert reason_of(Path("/dev/zero")) == "cannot be read: a device or pipe, not a file"
     with socket.socket(socket.AF_UNIX) as server:
-        os.chdir(tmp_path)  # a socket's path may have 107 bytes
+        monkeypatch.chdir(tmp_path)  # a socket's path may have 107 bytes
         server.bind("socket.wav")
         assert reason_of(tmp_path / "socket.wav") == "cannot be read: no such device or address"
 
@@ -240,7 +236,7 @@ def test_a_file_without_permission_is_rejected(tmp_path):
         os.seteuid(65534)  # root may read anything
     try:
         assert reason_of(path) == "cannot be read: permission denied"
-        with pytest.raises(DataError, match=r"x.wav: changed while .* \(now: cannot be read: permission denied\)"):
+        with pytest.raises(DataError, match=r"x.wav: changed while .* \(now it cannot be read: permission denied\)"):
             audio.load(path, **LIMITS, sha256="0" * 64)
     finally:
         os.seteuid(user)
@@ -255,7 +251,7 @@ def test_the_content_must_be_the_manifests(tmp_path):
         with pytest.raises(DataError, match=r"x.wav: changed while the run was going on; run again"):
             audio.load(path, **LIMITS, sha256=other)
     path.unlink()
-    with pytest.raises(DataError, match=r"x.wav: changed .* \(now: cannot be read: no such file"):
+    with pytest.raises(DataError, match=r"x.wav: changed .* \(now it cannot be read: no such file"):
         audio.load(path, **LIMITS, sha256=digest)
     with pytest.raises(audio.Rejected, match="no such file"):
         audio.load(path, **LIMITS, sha256="")

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import norm, t
 
 from ser.bootstrap import average_speakers, draw_speakers, find_interval
-from ser.cells import Cell
 from ser.ccc import compute_ccc
+from ser.cells import Cell
 from ser.moments import Moments, Policy, measure_speakers, stack
 from ser.scoring import score_cell
 

@@ -292,7 +292,7 @@ def test_numbers_that_are_not_finite_stop_the_job(shard):
         shard.run()
 
 
-@pytest.mark.parametrize("layer", [4, -1, None])
+@pytest.mark.parametrize("layer", [4, -5, None])
 def test_a_frames_layer_that_is_not_there_stops_the_job(shard, layer):
     with pytest.raises(DataError, match=f"frames layer {layer}: .* has layers 0 to 3"):
         shard.run(frames_layer=layer)

@@ -12,7 +12,10 @@ from ser.training import ccc_loss, fix_numerics
 fix_numerics(1)  # as a job does, before TensorFlow starts
 
 L, W, T = 3, 20, 7
-UNITS = {"mlp": [16, 8], "transformer": {"width": 12, "layers": 2, "attention_heads": 3, "feed_forward": 10}}
+UNITS = {
+    "mlp": [16, 8],
+    "transformer": {"width": 12, "layers": 2, "attention_heads": 3, "feed_forward": 10, "max_frames": 9},
+}
 FUSIONS = ["none", "sum", "concat", "concat_lift", "film"]
 
 

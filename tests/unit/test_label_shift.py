@@ -49,7 +49,9 @@ def test_kl_adds_up_over_dimensions_and_skips_those_without_spread():
 
 
 def test_speakers_without_a_distribution_are_left_out():
-    speakers = Gaussians(["one", "flat", "fine"], np.array([1, 5, 5]), np.ones((3, 2)), np.array([[0, 0], [0, 0], [0, 1.0]]))
+    speakers = Gaussians(
+        ["one", "flat", "fine"], np.array([1, 5, 5]), np.ones((3, 2)), np.array([[0, 0], [0, 0], [0, 1.0]])
+    )
     found = speakers.diverge(np.zeros(2), np.ones(2))
     assert list(found) == ["fine"]
     assert np.isfinite(found["fine"])  # a dimension in which few utterances agree is floored, not infinite
@@ -71,7 +73,8 @@ def test_pooling_speakers_is_pooling_utterances():
 
 def test_a_row_of_the_study(made):
     rows = read_csv(made.root / "label_shift.csv")
-    assert list(rows[0]) == "ablation calibration target split speaker_id n feature_shift label_shift ccc gain".split(" ")
+    header = "ablation,calibration,target,split,speaker_id,n,feature_shift,label_shift,ccc,gain"
+    assert ",".join(rows[0]) == header
     assert len(rows) == 2 * len(TARGETS) * 24
     speakers = read_csv(made.root / "speaker_table.csv")
     train = np.array(read_parquet(made.labels("train"))["arousal"].to_pylist())
@@ -96,7 +99,9 @@ def test_correlations_against_numpy(made):
         x, y = ([float(r[row[axis]]) for r in own] for axis in ("x", "y"))
         assert float(row["r"]) == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-4)  # the CSV has 6 decimals
         assert -1 <= float(row["r_low"]) <= float(row["r"]) <= float(row["r_high"]) <= 1
-    by_pair = {(r["x"], r["y"]): float(r["r"]) for r in found if (r["ablation"], r["target"]) == ("baseline", "valence")}
+    by_pair = {
+        (r["x"], r["y"]): float(r["r"]) for r in found if (r["ablation"], r["target"]) == ("baseline", "valence")
+    }
     assert by_pair["label_shift", "ccc"] < -0.3  # planted: predictions do not know the speaker's mean
 
 

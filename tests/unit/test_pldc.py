@@ -27,7 +27,9 @@ def test_the_papers_formulas_by_hand():
     np.testing.assert_allclose(calibrate("mu_sigma", y, 5, 1), [5 - 2 / sigma, 5, 5 + 2 / sigma])
     # half of the way: mu 4.5, sigma (sigma + 1) / 2
     half = (sigma + 1) / 2
-    np.testing.assert_allclose(calibrate("mu_sigma", y, 5, 1, 0.5), [4.5 - 2 * half / sigma, 4.5, 4.5 + 2 * half / sigma])
+    np.testing.assert_allclose(
+        calibrate("mu_sigma", y, 5, 1, 0.5), [4.5 - 2 * half / sigma, 4.5, 4.5 + 2 * half / sigma]
+    )
 
 
 @given(SHIFTS, predictions)

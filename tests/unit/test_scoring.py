@@ -16,8 +16,8 @@ from ser.tables import format_cell, join_values
 
 # The contract, from the design.
 COLUMNS = (
-    "ablation, encoder, speaker, fusion, head, calibration, protocol, target, split, n_speakers, n_utterances, n_seeds, "
-    "o_ccc, o_ccc_low, o_ccc_high, a_ccc, a_ccc_low, a_ccc_high, a_ccc_sd, delta_a_ccc, delta_a_ccc_low, "
+    "ablation, encoder, speaker, fusion, head, calibration, protocol, target, split, n_speakers, n_utterances, "
+    "n_seeds, o_ccc, o_ccc_low, o_ccc_high, a_ccc, a_ccc_low, a_ccc_high, a_ccc_sd, delta_a_ccc, delta_a_ccc_low, "
     "delta_a_ccc_high, delta_o_ccc, delta_o_ccc_low, delta_o_ccc_high, pearson, rmse, k, alpha"
 )
 CALIBRATIONS = ["none", *(method["name"] for method in METHODS), ORACLE]
@@ -107,7 +107,9 @@ def test_deltas_are_against_the_baseline_or_the_uncalibrated_on_the_same_utteran
         none = read_run(made, "baseline", "none", "test", "valence", seed_number)
         for speaker, (truth, prediction) in run.items():
             kept = np.isin(none[speaker][0], truth)  # labels are real numbers: they name the utterances
-            deltas.append(audmetric.concordance_cc(truth, prediction) - audmetric.concordance_cc(*none[speaker][:, kept]))
+            deltas.append(
+                audmetric.concordance_cc(truth, prediction) - audmetric.concordance_cc(*none[speaker][:, kept])
+            )
     assert number(row, "delta_a_ccc") == pytest.approx(np.mean(deltas), abs=1e-6)
 
 
@@ -190,11 +192,16 @@ def test_speaker_summary_agrees_with_the_speaker_table(made):
     for row in read_csv(made.root / "speaker_summary.csv"):
         own = [s for s in speakers if all(s[c] == row[c] for c in ("ablation", "calibration", "target", "split"))]
         if not own:
-            assert (row["calibration"], row["n_only_enrolment"]) == ("enrol_20", "24" if row["split"] == "test" else "20")
+            assert (row["calibration"], row["n_only_enrolment"]) == (
+                "enrol_20",
+                "24" if row["split"] == "test" else "20",
+            )
             continue
         ccc = np.array([number(s, "ccc") for s in own])
         assert int(row["n_speakers"]) == len(own)
-        assert number(row, "worst_decile_ccc") == pytest.approx(np.sort(ccc)[: int(np.ceil(len(ccc) / 10))].mean(), abs=2e-6)
+        assert number(row, "worst_decile_ccc") == pytest.approx(
+            np.sort(ccc)[: int(np.ceil(len(ccc) / 10))].mean(), abs=2e-6
+        )
         if row["share_helped"]:
             delta = np.array([number(s, "delta_ccc") for s in own])
             assert number(row, "share_helped") == pytest.approx(np.mean(delta > 1e-6), abs=1e-6)
@@ -231,12 +238,15 @@ def make_cell():
 def test_who_counts(policy, counted, few, constant):
     cell = make_cell()
     row, summary = score_cell(cell, np.ones((2, 6)), policy), summarise_speakers(cell, policy)
-    ccc = [4 / 5, 0.75, 0, 1 / 1.5 / 1.0, 0]
-    ccc[0] = audmetric.concordance_cc([1, 2, 3], [1, 2, 4])
-    ccc[1] = audmetric.concordance_cc([2, 4, 3], [2, 3, 3])
-    ccc[3] = audmetric.concordance_cc([1, 2], [2, 3])
+    regular = [([1, 2, 3], [1, 2, 4]), ([2, 4, 3], [2, 3, 3]), ([1, 2], [2, 3])]
+    first, second, two = (audmetric.concordance_cc(*pair) for pair in regular)
+    ccc = [first, second, 0, two, 0]
     assert row["n_speakers"] == summary["n_speakers"] == len(counted)
-    assert (summary["n_few_utterances"], summary["n_constant_labels"], summary["n_only_enrolment"]) == (few, constant, 1)
+    assert (summary["n_few_utterances"], summary["n_constant_labels"], summary["n_only_enrolment"]) == (
+        few,
+        constant,
+        1,
+    )
     assert row["n_utterances"] == 12  # O-CCC is of all
     if counted:
         assert row["a_ccc"] == pytest.approx(np.mean([ccc[s] for s in counted]))
@@ -262,7 +272,9 @@ def test_a_withheld_target_has_no_rows_and_one_speaker_no_interval(tmp_path):
 def test_an_empty_test_split_has_no_rows(tmp_path):
     made = MadeResults(tmp_path, seeds=[1], speakers={"train": 9, "validation": 4, "test": 0}, methods=METHODS[:1])
     made.evaluate()
+    made.study(calibration="mu")
     assert {row["split"] for row in read_csv(made.root / "ablation_table.csv")} == {"validation"}
+    assert read_csv(made.root / "label_shift.csv") == []
 
 
 def test_rejected_audio_is_not_scored(tmp_path):

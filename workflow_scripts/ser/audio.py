@@ -62,26 +62,20 @@ def load(
             finally:
                 if sha256 is not None and _stamp(file) != before:
                     raise DataError(f"{path}: {CHANGED}")
-    except (OSError, _Unreadable) as error:
-        reason = f"cannot be read: {os.strerror(error.errno).lower()}" if isinstance(error, OSError) else str(error)
+    except OSError as error:
+        reason = "a broken link" if os.path.islink(path) and not os.path.exists(path) else error.strerror.lower()
         if sha256:  # the index could read it
-            raise DataError(f"{path}: {CHANGED} (now: {reason})") from None
-        raise Rejected(reason) from None
-
-
-class _Unreadable(Exception):
-    """There is no content to look at."""
+            raise DataError(f"{path}: {CHANGED} (now it cannot be read: {reason})") from None
+        raise Rejected(f"cannot be read: {reason}") from None
 
 
 def _open(path: str | Path):
     """Open a regular file, unbuffered; a pipe without a writer does not block."""
-    if os.path.islink(path) and not os.path.exists(path):
-        raise _Unreadable("a broken link")
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
-        raise _Unreadable("a folder" if stat.S_ISDIR(mode) else "a device or pipe, not a file")
+        raise OSError(0, "a folder" if stat.S_ISDIR(mode) else "a device or pipe, not a file")
     return open(handle, "rb", buffering=0)
 
 
@@ -112,7 +106,7 @@ def _decode(file, min_seconds: float, max_seconds: float, silence_db: float) -> 
         raise Rejected(f"too short: {duration:.3f} s, expected at least {min_seconds:g} s")
     samples = _resample(mono, rate)
     with np.errstate(over="ignore", invalid="ignore"):
-        mean_square = float(np.mean(np.square(samples)))  # not finite if any sample is not
+        mean_square = float(np.dot(samples, samples)) / len(samples)  # not finite if any sample is not
     peak = float(max(samples.max(), -samples.min()))
     if not (math.isfinite(mean_square) and peak <= MAX_AMPLITUDE):
         raise Rejected("samples that are not finite, or larger than any audio")

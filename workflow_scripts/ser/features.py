@@ -4,7 +4,6 @@ import contextlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -31,12 +30,12 @@ class Labels:
     values: np.ndarray
 
 
-def read_shape(paths: list[str]) -> Shape:
-    """The features' shape, from the first record that there is."""
+def read_shape(paths: list[str]) -> Shape | None:
+    """The features' shape, from the first record that there is; None where every utterance was set aside."""
     for path in paths:
         for record in tfrecord.read(path):
             return Shape(*record.embedding.shape)
-    raise DataError(f"{Path(paths[0]).parent}: holds no embedding, every utterance was rejected: see the audio facts")
+    return None
 
 
 def read_speakers(paths: list[str], permuted: bool = False) -> dict[str, np.ndarray]:
@@ -65,7 +64,8 @@ def open_features(
     """Features of each utterance in stored order, as dictionaries.
 
     `features`, float32 (L, W), (W,) or (T, W), `n_frames`, (1,), `utterance_id` and `speaker_id`; `speaker`, (13,),
-    with `speakers`; `labels`, (targets,), with `labels`, and then only the utterances that have them.
+    with `speakers`; `labels`, (targets,), with `labels`, and then only the utterances that have them. Frames are
+    thinned evenly where there are more than the head's `max_frames`, whose square its memory grows with.
 
     Raises DataError where the ablation's layer is none of the encoder's.
     """
@@ -82,8 +82,11 @@ def open_features(
     def arrange(record):
         embedding = record["embedding"]
         item = {key: record[key] for key in ("utterance_id", "speaker_id")}
+        if frames:
+            step = -(-tf.shape(embedding)[0] // ablation["units"]["max_frames"])
+            embedding = tf.ensure_shape(embedding[::step], (None, shape.width))
         item["features"] = embedding[layer] if isinstance(layer, int) else embedding
-        item["n_frames"] = tf.cast(record["n_frames"], tf.int32)[None]
+        item["n_frames"] = tf.shape(embedding)[:1]
         if speakers:
             item["speaker"] = tf.ensure_shape(vectors[speaker_rows.lookup(record["speaker_id"])], (N_MFCC,))
         if labels:

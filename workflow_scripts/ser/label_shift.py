@@ -25,7 +25,10 @@ SHIFT_COLUMNS = [
     *("ablation", "calibration", "target", "split", "speaker_id", "n"),
     *("feature_shift", "label_shift", "ccc", "gain"),
 ]
-CORRELATION_COLUMNS = [*("ablation", "calibration", "target", "split"), *("x", "y", "n_speakers", "r", "r_low", "r_high")]
+CORRELATION_COLUMNS = [
+    *("ablation", "calibration", "target", "split"),
+    *("x", "y", "n_speakers", "r", "r_low", "r_high"),
+]
 PAIRS = [
     ("feature_shift", "ccc"),
     ("label_shift", "ccc"),
@@ -56,6 +59,8 @@ class Gaussians:
 
         A speaker with one utterance, or without any spread, has no distribution to speak of and is left out.
         """
+        if not self.speakers:
+            return {}
         varied = variance > NO_VARIANCE
         ratio = np.maximum(self.variance[:, varied] / variance[varied], VARIANCE_FLOOR)
         distance = (self.mean[:, varied] - mean[varied]) ** 2 / variance[varied]

@@ -41,8 +41,8 @@ def read_methods(entries: Iterable[dict]) -> list[Method]:
 
 
 def check_studied(name: str, methods: list[Method]) -> str:
-    """The method whose gain the shift study looks at; a DataError if it is none of the config's."""
-    if name not in [method.name for method in methods]:
-        known = ", ".join(method.name for method in methods) or "none are there"
+    """The method whose gain the shift study looks at; a DataError if it is none of the config's, if that has any."""
+    if methods and name not in [method.name for method in methods]:
+        known = ", ".join(method.name for method in methods)
         raise DataError(f"config: evaluation: shift_calibration: {name!r} is none of calibration.methods ({known})")
     return name

@@ -16,7 +16,7 @@ SAMPLE_RATE = 16_000
 N_COEFFICIENTS = 13
 N_MELS = 128
 FRAME, HOP = 2048, 512  # samples
-BLOCK = 64  # frames at a time: their spectra stay in the processor's second-level cache
+BLOCK = 64  # frames at a time: flat memory for hours of audio, spectra in the cache, no pages returned and faulted again
 BAND_GROUP = 16  # mel bands at a time: neighbouring bands share few bins, so most of the full matrix is zeros
 
 
@@ -28,18 +28,19 @@ def mean_mfcc(samples: np.ndarray) -> np.ndarray:
     """
     padded = np.zeros(len(samples) + FRAME, np.float32)
     padded[FRAME // 2 : FRAME // 2 + len(samples)] = samples
-    frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP]  # (frames, FRAME), a view
+    count, step = 1 + len(samples) // HOP, padded.itemsize
+    frames = np.ndarray((count, FRAME), np.float32, padded, strides=(HOP * step, step))  # overlapping views
     window, filters, cosines = _window(), _mel_filters(), _cosines()
-    mel = np.empty((len(frames), N_MELS), np.float32)
-    for start in range(0, len(frames), BLOCK):
+    mel = np.empty((count, N_MELS), np.float32)
+    for start in range(0, count, BLOCK):
         block = slice(start, start + BLOCK)
         spectrum = scipy.fft.rfft(frames[block] * window)  # (BLOCK, FRAME // 2 + 1), complex64
         power = np.square(np.abs(spectrum))
         for bands, bins, weights in filters:
             np.matmul(power[:, bins], weights, out=mel[block, bands])
-    decibels = 10 * np.log10(np.maximum(mel, 1e-10))
-    np.maximum(decibels, decibels.max() - 80, out=decibels)
-    return cosines @ decibels.mean(axis=0, dtype=np.float64)
+    np.maximum(mel, 1e-10, out=mel)
+    np.maximum(mel, mel.max() * 1e-8, out=mel)  # 80 dB
+    return cosines @ (10 * np.log10(mel).mean(axis=0, dtype=np.float64))
 
 
 @functools.cache

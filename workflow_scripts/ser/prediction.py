@@ -11,7 +11,8 @@ from ser.features import batch, naming_damage, open_features, read_shape, read_s
 from ser.files import DataError, write_parquet
 from ser.pldc import enrolment_order
 
-_BATCH = 256
+_BATCH = 64
+_VECTOR = pa.list_(pa.float32())
 _ENROLLED = 20  # utterances of a speaker whose own vectors are kept: the most that enrolment is studied with
 
 
@@ -38,12 +39,14 @@ def predict_split(
 
     Writes a Parquet file a seed and kind, to the path `results` with `{kind}` and `{seed}` filled in: `predictions`
     (a row an utterance, sorted by id), `speaker_vectors` (a row a speaker: the mean of its utterances' fused vectors)
-    and `enrolment_vectors` (the fused vectors of a speaker's first utterances in enrolment order, a row each).
+    and `enrolment_vectors` (the fused vectors of a speaker's first utterances in enrolment order, a row each). They
+    have no rows where every utterance was set aside.
     """
     vectors = None
     if ablation["speaker"] != "none":
         vectors = read_speakers(speakers, ablation["speaker"] == "mfcc_permuted")
-    dataset = open_features(embeddings, ablation, read_shape(embeddings), vectors, None)
+    shape = read_shape(embeddings)
+    batches = batch(open_features(embeddings, ablation, shape, vectors, None), _BATCH) if shape else ()
 
     @tf.function(reduce_retracing=True)
     def predict(item):
@@ -54,7 +57,7 @@ def predict_split(
     labels: dict[int, list[np.ndarray]] = defaultdict(list)
     collected = {seed: _SpeakerVectors() for seed in heads}
     with naming_damage(embeddings):
-        for item in batch(dataset, _BATCH):
+        for item in batches:
             ids = [value.decode() for value in item["utterance_id"].numpy()]
             owners = [value.decode() for value in item["speaker_id"].numpy()]
             utterance_ids += ids
@@ -64,10 +67,10 @@ def predict_split(
                 collected[seed].add(ids, owners, output["fused"].numpy())
     order = sorted(range(len(utterance_ids)), key=utterance_ids.__getitem__)
     for seed in heads:
-        values = np.concatenate(labels[seed])[order]
+        values = np.concatenate([np.empty((0, len(targets))), *labels[seed]])[order]
         columns = {
-            "utterance_id": [utterance_ids[i] for i in order],
-            "speaker_id": [speaker_ids[i] for i in order],
+            "utterance_id": pa.array([utterance_ids[i] for i in order], pa.string()),
+            "speaker_id": pa.array([speaker_ids[i] for i in order], pa.string()),
             **{target: pa.array(values[:, i], pa.float32()) for i, target in enumerate(targets)},
         }
         if not np.isfinite(values).all():
@@ -89,13 +92,13 @@ class _SpeakerVectors:
         for utterance, speaker, vector in zip(utterance_ids, speaker_ids, vectors, strict=True):
             self._sums[speaker] = self._sums.get(speaker, 0.0) + vector.astype(np.float64)
             self._counts[speaker] += 1
-            first = self._first[speaker] | {utterance: vector}
+            first = self._first[speaker] | {utterance: vector.copy()}  # not a view that keeps its batch
             self._first[speaker] = {key: first[key] for key in enrolment_order(list(first))[:_ENROLLED]}
 
     def means(self) -> pa.Table:
         speakers = sorted(self._sums)
         vectors = [(self._sums[speaker] / self._counts[speaker]).astype(np.float32) for speaker in speakers]
-        return pa.table({"speaker_id": speakers, "vector": pa.array(vectors, pa.list_(pa.float32()))})
+        return pa.table({"speaker_id": pa.array(speakers, pa.string()), "vector": pa.array(vectors, _VECTOR)})
 
     def enrolled(self) -> pa.Table:
         rows = [
@@ -103,12 +106,6 @@ class _SpeakerVectors:
             for speaker in sorted(self._first)
             for rank, (utterance, vector) in enumerate(self._first[speaker].items())
         ]
-        speakers, utterances, ranks, vectors = zip(*rows, strict=True)
-        return pa.table(
-            {
-                "speaker_id": speakers,
-                "utterance_id": utterances,
-                "rank": pa.array(ranks, pa.int64()),
-                "vector": pa.array(vectors, pa.list_(pa.float32())),
-            }
-        )
+        columns = zip(*rows, strict=True) if rows else [()] * 4
+        types = {"speaker_id": pa.string(), "utterance_id": pa.string(), "rank": pa.int64(), "vector": _VECTOR}
+        return pa.table({name: pa.array(values, types[name]) for name, values in zip(types, columns, strict=True)})

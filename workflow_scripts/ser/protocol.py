@@ -46,7 +46,9 @@ def check_protocol(
         check_sources(file, {labels["train"]: digests[labels["train"]]}, choices[ablation])
         check_members(file, splits[split], labels[split])
     for ablation, file in choices.items():
-        paths = {(name, seed): run for (name, seed, split), run in runs.items() if (name, split) == (ablation, "validation")}
+        paths = {
+            (name, seed): run for (name, seed, split), run in runs.items() if (name, split) == (ablation, "validation")
+        }
         check_scores(file, paths, labels["validation"], ablation, methods, targets, Policy(**policy))
     sizes = {
         split: {"speakers": len(pc.unique(table["speaker_id"])), "utterances": len(table)}
@@ -109,7 +111,9 @@ def check_members(path: Path, members, labels: str) -> None:
     known = pc.fill_null(pc.equal(members["speaker_id"].take(rows), table["speaker_id"]), False)
     if not pc.all(known, min_count=0).as_py():
         row = table.filter(pc.invert(known)).slice(0, 1).to_pylist()[0]
-        raise DataError(f"{path}: utterance {row['utterance_id']!r} of speaker {row['speaker_id']!r} is not in {labels}")
+        raise DataError(
+            f"{path}: utterance {row['utterance_id']!r} of speaker {row['speaker_id']!r} is not in {labels}"
+        )
 
 
 def check_scores(

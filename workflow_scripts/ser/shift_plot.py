@@ -32,6 +32,8 @@ def plot_shifts(path: str, rows: list[dict], targets: list[str], calibration: st
         if data:
             charts.append(alt.hconcat(*panels).properties(title=target))
     if not charts:
-        charts = [alt.Chart(alt.Data(values=[{"text": "no test speaker has labels"}])).mark_text().encode(text="text:N")]
+        charts = [
+            alt.Chart(alt.Data(values=[{"text": "no test speaker has labels"}])).mark_text().encode(text="text:N")
+        ]
     with atomic(path) as temporary:
         alt.vconcat(*charts).save(temporary, format="svg")

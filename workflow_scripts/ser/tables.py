@@ -62,6 +62,8 @@ def score_runs(
     for split, path in labels.items():
         paths = {(ablation, seed): file for (ablation, seed, name), file in runs.items() if name == split}
         speakers, cells = build_cells(paths, read_labels(path, targets), methods, baseline, train_mean)
+        if not speakers:  # an empty split has no rows
+            continue
         weights = draw_speakers(len(speakers), **bootstrap)
         for cell in cells:
             scores[cell.ablation, cell.calibration, targets[cell.target], split] = (

@@ -104,6 +104,8 @@ def train_ablation(
     """
     settings = ablation["training"]
     shape = read_shape(train.embeddings)
+    if shape is None:
+        raise DataError("every training utterance was set aside: see results/metadata/rejected.csv")
     # What is stored as float16 is twice as large as float32, and twice that while it is put together.
     size = 4 * sum(os.path.getsize(path) for path in train.embeddings + validation.embeddings)
     if isinstance(ablation.get("layer"), int):

@@ -1,0 +1,143 @@
+"""A small project of its own folder, on which the tests run the whole workflow as a user would."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from made_corpus import make_corpus
+from safetensors.numpy import load_file, save_file
+
+REPOSITORY = Path(__file__).parents[2]
+CHECKOUT = ("Snakefile", "rules", "workflow_scripts", "envs", "profiles")
+PLACES = ("ablation", "encoder", "split", "shard")  # order of the wildcards in a job's name
+
+CONFIG = {
+    "corpus": {"folder": "corpus", "shards": 2},
+    "encoders": {
+        "framed": {"base": "encoders/framed", "threads": 1},
+        "plain": {"base": "encoders/plain", "threads": 1},
+    },
+    "ablations": [
+        {"name": "base", "encoder": "plain"},
+        {"name": "fused", "encoder": "framed", "head": "transformer", "speaker": "mfcc", "fusion": "sum"},
+    ],
+    "baseline": "base",
+    "seeds": [1],
+    "heads": {"mlp": [8], "transformer": {"width": 8, "layers": 1, "attention_heads": 2, "feed_forward": 8}},
+    "training": {"epochs": 2, "batch_size": 16},
+    "calibration": {
+        "methods": [{"name": "mu_sigma"}, {"name": "mfcc", "similarity": "mfcc"}, {"name": "enrol", "enrolment": 2}],
+        "k": [1, 2],
+    },
+    "evaluation": {"bootstrap_draws": 100},
+}
+
+
+class Project:
+    """A working folder with a corpus, encoders and a config, and a checkout of the workflow that is not that folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.checkout = folder / "checkout"
+        self.work = folder / "work"
+        self.corpus = self.work / "corpus"
+
+    def make(self) -> "Project":
+        self.checkout.mkdir(parents=True)
+        for name in CHECKOUT:
+            source = REPOSITORY / name
+            if source.is_dir():
+                shutil.copytree(source, self.checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy2(source, self.checkout / name)
+        make_corpus(self.corpus)
+        for name in CONFIG["encoders"]:
+            shutil.copytree(REPOSITORY / "demo" / "encoder", self.work / "encoders" / name)
+            self.scale_encoder(name, 1.0 if name == "framed" else 0.9)
+        self.configure()
+        return self
+
+    def copy_inputs(self, folder: Path) -> "Project":
+        """Another project with the same checkout, corpus, encoders and config, and no results."""
+        ignored = shutil.ignore_patterns("results", ".snakemake", "__pycache__")
+        shutil.copytree(self.folder, folder, ignore=ignored)
+        return Project(folder)
+
+    @property
+    def config(self) -> dict:
+        return yaml.safe_load((self.work / "config.yaml").read_text(encoding="utf-8"))
+
+    def configure(self, **sections) -> None:
+        """Write the config: `CONFIG` with sections replaced."""
+        (self.work / "config.yaml").write_text(yaml.safe_dump(CONFIG | sections, sort_keys=False), encoding="utf-8")
+
+    def scale_encoder(self, name: str, factor: float) -> None:
+        """Other weights for an encoder."""
+        path = self.work / "encoders" / name / "model.safetensors"
+        weights = {key: value * factor for key, value in load_file(path).items()}
+        save_file(weights, path, metadata={"format": "pt"})
+
+    def run(self, *arguments: str, cores: int = 2, check: bool = True) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", self.checkout / "Snakefile"]
+        command += ["--directory", self.work, "--cores", cores, "--logger", "jobs", "--nocolor", *arguments]
+        jobs = self.folder / "jobs.jsonl"
+        jobs.write_text("")
+        environment = os.environ | {"JOBS_FILE": str(jobs), "PYTHONPATH": str(Path(__file__).parent / "plugins")}
+        done = subprocess.run(list(map(str, command)), cwd=self.folder, env=environment, capture_output=True, text=True)
+        if check and done.returncode:
+            pytest.fail(f"{done.args} failed:\n{done.stdout}{done.stderr}")
+        self.reasons = {}
+        for line in jobs.read_text(encoding="utf-8").splitlines():
+            job = json.loads(line)
+            names = [job["wildcards"][place] for place in PLACES if place in job["wildcards"]]
+            self.reasons[" ".join([job["rule"], *names])] = job["reason"]
+        self.reasons.pop("all", None)
+        return done
+
+    def plan(self, *arguments: str) -> set[str]:
+        """The jobs that Snakemake would run: `rule ablation encoder split shard`, as far as the rule has these."""
+        self.run("--dry-run", *arguments)
+        return set(self.reasons)
+
+    def build(self, *arguments: str, cores: int = 2) -> set[str]:
+        """Run, and return the jobs that ran."""
+        self.run(*arguments, cores=cores)
+        return set(self.reasons)
+
+    def expect(self, jobs: set[str]) -> None:
+        """Check that these jobs are planned, that exactly they run, and that nothing is left to do then."""
+        self.expect_plan(jobs)
+        ran = self.build()
+        assert ran == jobs, self._explain(jobs, ran)
+        left = self.plan()
+        assert not left, f"still to do after the run: {self.reasons}"
+
+    def expect_plan(self, jobs: set[str]) -> None:
+        planned = self.plan()
+        assert planned == jobs, self._explain(jobs, planned)
+
+    def _explain(self, expected: set[str], found: set[str]) -> str:
+        superfluous = {job: self.reasons[job] for job in sorted(found - expected)}
+        return f"missing: {sorted(expected - found)}; superfluous: {superfluous}"
+
+    def artefacts(self) -> dict[str, bytes]:
+        """The content of everything that the workflow makes, but logs, benchmarks and its own notes."""
+        results = self.work / "results"
+        paths = [path for path in sorted(results.rglob("*")) if path.is_file()]
+        names = {path.relative_to(results): path for path in paths}
+        kept = {name: path for name, path in names.items() if name.parts[0] not in ("logs", "benchmarks", ".reuse")}
+        return {str(name): path.read_bytes() for name, path in kept.items() if "digests" not in name.name}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    """A project that is built, for tests that each leave it as they found it, or up to date with what they changed."""
+    project = Project(tmp_path_factory.mktemp("project") / "main").make()
+    project.first_plan = project.plan()
+    project.first_build = project.build()
+    return project
