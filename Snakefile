@@ -21,5 +21,6 @@ rule all:
     input:
         "results/ablation_table.csv",
         "results/speaker_table.csv",
+        "results/label_shift.csv",
         "results/metadata/utterances.parquet",
         "results/metadata/rejected.csv",

@@ -29,10 +29,10 @@ from ser.files import read_parquet  # noqa: E402
 
 
 def run_stage(name: str, work) -> float:
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     work()
     seconds = time.perf_counter() - start
-    print(f"{name:<42}{seconds:9.1f} s")
+    print(f"{name:<42}{seconds:9.1f} s   ({time.process_time() - cpu:.1f} s of a CPU)")
     return seconds
 
 

@@ -7,15 +7,10 @@ is what libsndfile and soxr alone take to decode and resample: nobody can be fas
 """
 
 import argparse
-import os
-import sys
-
-for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
-    os.environ[f"{library}_NUM_THREADS"] = "1"
-os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-
 import multiprocessing
-import resource
+import os
+import re
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -65,7 +60,8 @@ def run_alone(run, manifest: Path) -> tuple[float, float]:
 
 def _measure_self(run, manifest: Path) -> tuple[float, float]:
     run(manifest)
-    return time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return time.process_time(), int(peak[1]) / 1024
 
 
 def write_manifest(path: Path, files: list[Path], times: int = 1) -> Path:
@@ -87,6 +83,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "demo" / "audio")
     parser.add_argument("--repetitions", type=int, default=7)
     arguments = parser.parse_args()
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before the numerical libraries count processors
     files = sorted(path for path in arguments.folder.rglob("*") if path.is_file())
     runs = {"ours": run_ours, "librosa": run_librosa, "limit": run_limit}
     seconds = {name: [] for name in runs}

@@ -13,12 +13,14 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
 from ser import config as ser_config
-from ser import index, sources
+from ser import index, methods, sources
 from ser.files import DataError
 
 try:
     config = ser_config.check(config, ROOT / "rules" / "config.schema.yaml")
     ABLATIONS = ser_config.resolve_ablations(config)
+    METHODS = methods.read_methods(config["calibration"]["methods"])
+    STUDIED = methods.check_studied(config["evaluation"]["shift_calibration"], METHODS)
     # Jobs read the workflow again, on a cluster on their own node: only the main process looks at the corpus.
     INDEX = (
         index.build(config["corpus"], config["encoders"])
@@ -89,17 +91,58 @@ def speakers_of(ablation, split):
 
 
 def training_inputs(wildcards):
-    """Features and speaker vectors of the training and the validation split."""
-    name = wildcards.ablation
-    return {split: features_of(name, split) for split in ("train", "validation")} | {
+    """Features and speaker vectors of the training and the validation split.
+
+    Similar-speaker weighting compares training with test speakers: there alone a test file does cause training.
+    """
+    name, pattern = wildcards.ablation, "results/speakers/{split}/shard-{shard}.json"
+    inputs = {split: features_of(name, split) for split in ("train", "validation")}
+    inputs |= {
         f"{split}_speakers": speakers_of(name, split)
         for split in ("train", "validation")
     }
+    if ABLATIONS[name]["weighting"] == "similar_speakers":
+        inputs["train_speakers"] = shards(pattern, "train")
+        inputs["target_speakers"] = [
+            path for split in TEST_SPLITS for path in shards(pattern, split)
+        ]
+    return inputs
 
 
 def ablation_settings(wildcards):
     """Everything in the config that decides an ablation's models."""
     return ABLATIONS[wildcards.ablation]
+
+
+def compared_vectors(ablation, split):
+    """The speaker vectors of a split that the calibration methods compare, by similarity."""
+    compared = {method.similarity for method in METHODS}
+    vectors = {"fused": seed_files("speaker_vectors", ablation, split)}
+    if "hubert" in compared:
+        vectors["hubert"] = [
+            f"results/encoder_summaries/{ABLATIONS[ablation]['encoder']}/{split}.parquet"
+        ]
+    if "mfcc" in compared:
+        vectors["mfcc"] = shards("results/speakers/{split}/shard-{shard}.json", split)
+    return vectors
+
+
+def seed_files(kind, ablation, split):
+    """The files of one kind and split that an ablation has for each seed."""
+    return [f"results/{kind}/{ablation}/seed-{seed}/{split}.parquet" for seed in SEEDS]
+
+
+def calibration_inputs(wildcards):
+    """What calibration may see: a split's predictions and vectors, the training speakers' vectors; no labels."""
+    ablation, split = wildcards.ablation, wildcards.get("split", "validation")
+    train = {
+        f"train_{name}": paths
+        for name, paths in compared_vectors(ablation, "train").items()
+    }
+    files = {"predictions": seed_files("predictions", ablation, split)}
+    if any(method.enrolment for method in METHODS):
+        files["enrolment"] = seed_files("enrolment_vectors", ablation, split)
+    return train | files | compared_vectors(ablation, split)
 
 
 wildcard_constraints:

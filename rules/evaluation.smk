@@ -7,16 +7,6 @@
 #         results/protocol.json, results/ablation_table.csv, results/speaker_table.csv, results/speaker_summary.csv,
 #         results/label_shift.csv, results/label_shift_correlations.csv, results/label_shift.svg
 
-from ser import methods as ser_methods
-
-try:
-    METHODS = ser_methods.read_methods(config["calibration"]["methods"])
-    STUDIED = ser_methods.check_studied(
-        config["evaluation"]["shift_calibration"], METHODS
-    )
-except DataError as error:
-    raise WorkflowError(str(error)) from None
-
 POLICY = {
     key: config["evaluation"][key] for key in ("min_utterances", "constant_labels")
 }
@@ -26,37 +16,6 @@ BOOTSTRAP = {
 }
 EVALUATED_ENCODERS = sorted({ablation["encoder"] for ablation in ABLATIONS.values()})
 CALIBRATED = "results/calibrated/{ablation}/seed-{seed}/{split}.parquet"
-
-
-def compared_vectors(ablation, split):
-    """The speaker vectors of a split that the calibration methods compare, by similarity."""
-    compared = {method.similarity for method in METHODS}
-    vectors = {"fused": seed_files("speaker_vectors", ablation, split)}
-    if "hubert" in compared:
-        vectors["hubert"] = [
-            f"results/encoder_summaries/{ABLATIONS[ablation]['encoder']}/{split}.parquet"
-        ]
-    if "mfcc" in compared:
-        vectors["mfcc"] = shards("results/speakers/{split}/shard-{shard}.json", split)
-    return vectors
-
-
-def seed_files(kind, ablation, split):
-    """The files of one kind and split that an ablation has for each seed."""
-    return [f"results/{kind}/{ablation}/seed-{seed}/{split}.parquet" for seed in SEEDS]
-
-
-def calibration_inputs(wildcards):
-    """What calibration may see: a split's predictions and vectors, the training speakers' vectors; no labels."""
-    ablation, split = wildcards.ablation, wildcards.get("split", "validation")
-    train = {
-        f"train_{name}": paths
-        for name, paths in compared_vectors(ablation, "train").items()
-    }
-    files = {"predictions": seed_files("predictions", ablation, split)}
-    if any(method.enrolment for method in METHODS):
-        files["enrolment"] = seed_files("enrolment_vectors", ablation, split)
-    return train | files | compared_vectors(ablation, split)
 
 
 rule choose_calibration:
@@ -178,7 +137,8 @@ rule score:
         encoders=EVALUATED_ENCODERS,
         ablations={
             name: {
-                key: options[key] for key in ("encoder", "speaker", "fusion", "head")
+                key: options[key]
+                for key in ("encoder", "speaker", "fusion", "head", "weighting")
             }
             for name, options in ABLATIONS.items()
         },

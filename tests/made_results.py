@@ -56,6 +56,7 @@ class MadeResults:
                 "encoder": "demo",
                 "speaker": "none" if name == "baseline" else "mfcc",
                 "fusion": "none",
+                "weighting": "none",
                 "head": "mlp",
             }
             for name in ablations

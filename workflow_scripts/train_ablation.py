@@ -15,5 +15,6 @@ train_ablation(
     ),
     folder=f"results/models/{snakemake.wildcards.ablation}",
     results=f"results/{{kind}}/{snakemake.wildcards.ablation}/seed-{{seed}}/{{split}}.parquet",
+    target_speakers=snakemake.input.get("target_speakers"),
     memory_bytes=(snakemake.resources.mem_mb - 2000) * 1e6,  # TensorFlow itself takes up to 2 GB
 )

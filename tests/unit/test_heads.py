@@ -162,20 +162,21 @@ def test_joined_heads_answer_as_the_single_ones_and_survive_saving(tmp_path):
 
 
 def test_ccc_loss_is_one_minus_ccc():
-    """Against the formula written out with NumPy's own covariance (ddof 0); 1e-6 is float32."""
+    """Against the formula written out with NumPy's own weighted covariance (ddof 0); 1e-6 is float32."""
     rng = np.random.default_rng(3)
     y, p = rng.normal(4, 1, (50, 2)), rng.normal(4, 1, (50, 2))
-    expected = []
-    for i in range(2):
-        c = np.cov(y[:, i], p[:, i], ddof=0)
-        expected.append(1 - 2 * c[0, 1] / (c[0, 0] + c[1, 1] + (y[:, i].mean() - p[:, i].mean()) ** 2))
-    assert float(ccc_loss(tf.constant(y, tf.float32), tf.constant(p, tf.float32))) == pytest.approx(
-        np.mean(expected), abs=1e-6
-    )
+    for weights in (np.ones(50), rng.uniform(0.1, 3, 50)):
+        expected = []
+        for i in range(2):
+            c = np.cov(y[:, i], p[:, i], ddof=0, aweights=weights)
+            distance = np.average(y[:, i], weights=weights) - np.average(p[:, i], weights=weights)
+            expected.append(1 - 2 * c[0, 1] / (c[0, 0] + c[1, 1] + distance**2))
+        loss = ccc_loss(*(tf.constant(x, tf.float32) for x in (y, p, weights[:, None])))
+        assert float(loss) == pytest.approx(np.mean(expected), abs=1e-6)
 
 
 def test_ccc_loss_of_constant_labels_has_a_finite_gradient():
     p = tf.Variable(tf.ones((8, 1)))
     with tf.GradientTape() as tape:
-        loss = ccc_loss(tf.ones((8, 1)), p)
+        loss = ccc_loss(tf.ones((8, 1)), p, tf.ones((8, 1)))
     assert np.isfinite(loss) and np.isfinite(tape.gradient(loss, p)).all()

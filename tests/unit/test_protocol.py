@@ -112,15 +112,17 @@ def test_files_without_provenance(made):
 
 
 @pytest.mark.parametrize(
-    "information, method, expected",
+    "information, weighting, method, expected",
     [
-        ("none", Method("none"), "inductive"),
-        ("none", Method("mu"), "transductive"),
-        ("none", Method("enrol_5", enrolment=5), "enrolment"),
+        ("none", "none", Method("none"), "inductive"),
+        ("none", "none", Method("mu"), "transductive"),
+        ("none", "none", Method("enrol_5", enrolment=5), "enrolment"),
         # the ablation itself reads the mean over all of the speaker's utterances
-        ("mfcc", Method("none"), "transductive"),
-        ("mfcc", Method("enrol_5", enrolment=5), "transductive"),
+        ("mfcc", "none", Method("none"), "transductive"),
+        ("mfcc", "none", Method("enrol_5", enrolment=5), "transductive"),
+        # its training saw the test speakers' audio
+        ("none", "similar_speakers", Method("none"), "transductive"),
     ],
 )
-def test_each_row_says_what_it_needs(information, method, expected):
-    assert name_protocol(information, method) == expected
+def test_each_row_says_what_it_needs(information, weighting, method, expected):
+    assert name_protocol({"speaker": information, "weighting": weighting}, method) == expected

@@ -27,7 +27,7 @@ ROWS, WIDTH = 3, 8
 def ablation(**changes):
     settings = {
         "head": "mlp", "features": "embeddings", "speaker": "none", "fusion": "none", "layer": "weighted",
-        "units": [16, 8], "training": TRAINING, "outputs": "joint", "encoder": "e",
+        "units": [16, 8], "training": TRAINING, "outputs": "joint", "encoder": "e", "weighting": "none",
     } | changes  # fmt: skip
     if settings["head"] == "transformer":
         settings.pop("layer")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ser.evidence import Evidence, References, read_evidence, read_references
-from ser.files import DataError, read_json, sha256, write_json, write_parquet
+from ser.files import DataError, atomic, read_json, sha256, write_json
 from ser.methods import DRAW, Method, read_methods
 from ser.moments import Moments, Policy, measure_speakers
 from ser.pldc import average_neighbours, fit_line, rank_neighbours, weigh_neighbours
@@ -223,4 +224,6 @@ def write_calibrated(path: str | Path, predictions: Utterances, blocks: list, ma
         "calibration": pa.DictionaryArray.from_arrays(pa.array(names), [block[0] for block in blocks]),
     }
     columns |= {target: pa.array(values[:, t]) for t, target in enumerate(predictions.targets)}
-    write_parquet(path, pa.table(columns).replace_schema_metadata(made_from))
+    table = pa.table(columns).replace_schema_metadata(made_from)
+    with atomic(path) as temporary:  # predictions hardly repeat: looking for repetitions takes half of the time
+        pq.write_table(table, temporary, write_page_checksum=True, use_dictionary=list(columns)[:3])

@@ -59,13 +59,19 @@ def read_labels(path: str, targets: list[str]) -> Labels:
 
 
 def open_features(
-    paths: list[str], ablation: dict, shape: Shape, speakers: dict[str, np.ndarray] | None, labels: Labels | None
+    paths: list[str],
+    ablation: dict,
+    shape: Shape,
+    speakers: dict[str, np.ndarray] | None,
+    labels: Labels | None,
+    weights: dict[str, float] | None = None,
 ) -> tf.data.Dataset:
     """Features of each utterance in stored order, as dictionaries.
 
     `features`, float32 (L, W), (W,) or (T, W), `n_frames`, (1,), `utterance_id` and `speaker_id`; `speaker`, (13,),
-    with `speakers`; `labels`, (targets,), with `labels`, and then only the utterances that have them. Frames are
-    thinned evenly where there are more than the head's `max_frames`, whose square its memory grows with.
+    with `speakers`; `labels`, (targets,), with `labels`, and then only the utterances that have them; `weight`, (1,),
+    1 or the speaker's in `weights`. Frames are thinned evenly where there are more than the head's `max_frames`, whose
+    square its memory grows with.
 
     Raises DataError where the ablation's layer is none of the encoder's.
     """
@@ -78,6 +84,8 @@ def open_features(
     values = tf.constant(labels.values, tf.float32) if labels else None
     speaker_rows = _table(list(speakers)) if speakers else None
     vectors = tf.constant(np.stack(list(speakers.values())), tf.float32) if speakers else None
+    weight_rows = _table(list(weights)) if weights else None
+    weight_values = tf.constant([[weight] for weight in weights.values()], tf.float32) if weights else None
 
     def arrange(record):
         embedding = record["embedding"]
@@ -89,6 +97,7 @@ def open_features(
         item["n_frames"] = tf.shape(embedding)[:1]
         if speakers:
             item["speaker"] = tf.ensure_shape(vectors[speaker_rows.lookup(record["speaker_id"])], (N_MFCC,))
+        item["weight"] = weight_values[weight_rows.lookup(record["speaker_id"])] if weights else tf.ones(1)
         if labels:
             item["labels"] = values[rows.lookup(record["utterance_id"])]
         return item

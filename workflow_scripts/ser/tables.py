@@ -99,7 +99,7 @@ def describe_rows(ablations: dict, methods: list[Method], targets: list[str], ca
                 rows.append(
                     facts
                     | {"calibration": calibration.name, "target": target}
-                    | {"protocol": name_protocol(options["speaker"], calibration)}
+                    | {"protocol": name_protocol(options, calibration)}
                     | {name: join_values(choice[name] for choice in own) for name in ("k", "alpha")}
                 )
     for name, protocol in {CONSTANT: "inductive", SPEAKER_MEAN: "transductive"}.items():
@@ -113,14 +113,15 @@ def describe_encoder(encoder: str, cards: dict[str, str]) -> str:
     return f"{encoder} (random-init)" if random else encoder
 
 
-def name_protocol(speaker_information: str, method: Method) -> str:
+def name_protocol(ablation: dict, method: Method) -> str:
     """What a row needs of a test speaker beyond the utterance itself.
 
     `transductive`: all of the speaker's audio (never labels, but for the oracle's), be it through calibration or
-    because the ablation itself reads a speaker vector averaged over it. `enrolment`: a few utterances that are not
+    because the ablation itself reads a speaker vector averaged over it, or is trained for the test speakers' (similar-
+    speaker weighting). `enrolment`: a few utterances that are not
     scored. `inductive`: nothing.
     """
-    if speaker_information != "none":
+    if ablation["speaker"] != "none" or ablation["weighting"] != "none":
         return "transductive"
     if method.name == "none":
         return "inductive"

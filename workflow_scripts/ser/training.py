@@ -24,13 +24,14 @@ from ser.files import DataError, atomic, write_text
 from ser.heads import build_head, join_heads, set_statistics
 from ser.manifest import format_rows
 from ser.prediction import predict_split
+from ser.weighting import weigh_speakers
 
 _VALIDATION_BATCH = 256
 
 
 @dataclass
 class Split:
-    """The files of a split that training reads."""
+    """The files of a split that training reads; `speakers` is empty where it uses no averaged MFCCs."""
 
     embeddings: list[str]
     speakers: list[str]
@@ -94,13 +95,15 @@ def train_ablation(
     folder: str,
     results: str,
     memory_bytes: float,
+    target_speakers: list[str] | None = None,
 ) -> None:
     """Train the heads of an ablation, one a seed, and predict the training and validation split with them.
 
     Writes `{folder}/seed-{seed}/model.keras` and `history.csv`, and what `predict_split` writes. A seed decides the
     initial weights and dropout; the order of utterances is drawn anew in each epoch, the same for every seed, so that
     one reading of the data serves all of them and a seed's result does not depend on the others. Features larger than
-    `memory_bytes` are read from disk again in each epoch and shuffled within as many as fit.
+    `memory_bytes` are read from disk again in each epoch and shuffled within as many as fit. `target_speakers` are
+    the speaker files that an ablation with similar-speaker weighting adapts to.
     """
     settings = ablation["training"]
     shape = read_shape(train.embeddings)
@@ -111,8 +114,13 @@ def train_ablation(
     if isinstance(ablation.get("layer"), int):
         size /= shape.rows
     speakers = _read_speakers(train, ablation)
-    training = _read(train, ablation, shape, speakers, targets, size < memory_bytes)
-    validating = _read(validation, ablation, shape, _read_speakers(validation, ablation), targets, size < memory_bytes)
+    weights = None
+    if ablation["weighting"] == "similar_speakers":
+        known, wanted = read_speakers(train.speakers), read_speakers(target_speakers or [])
+        weights = weigh_speakers(known, wanted, ablation["neighbours"], ablation["strength"])
+    in_memory = size < memory_bytes
+    training = _read(train, ablation, shape, speakers, targets, weights, in_memory)
+    validating = _read(validation, ablation, shape, _read_speakers(validation, ablation), targets, None, in_memory)
 
     groups = [list(range(len(targets)))] if ablation["outputs"] == "joint" else [[i] for i in range(len(targets))]
     members = [_build_member(ablation, seed, group, targets, shape, training) for seed in seeds for group in groups]
@@ -152,11 +160,15 @@ def save_model(path: str, model: keras.Model) -> None:
                 archive.writestr(zipfile.ZipInfo(name), content)
 
 
-def ccc_loss(labels: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
-    """1 - CCC over a batch, averaged over targets: (B, targets), (B, targets) -> (); best value is 0."""
-    label_mean, mean = tf.reduce_mean(labels, 0), tf.reduce_mean(predictions, 0)
-    covariance = tf.reduce_mean((labels - label_mean) * (predictions - mean), 0)
-    spread = tf.math.reduce_variance(labels, 0) + tf.math.reduce_variance(predictions, 0)
+def ccc_loss(labels: tf.Tensor, predictions: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """1 - CCC over a batch, averaged over targets: (B, targets), (B, targets), (B, 1) -> (); best value is 0.
+
+    Means, variances and covariance are weighted by utterance.
+    """
+    weights = weights / tf.reduce_sum(weights)
+    label_mean, mean = tf.reduce_sum(weights * labels, 0), tf.reduce_sum(weights * predictions, 0)
+    covariance = tf.reduce_sum(weights * (labels - label_mean) * (predictions - mean), 0)
+    spread = tf.reduce_sum(weights * ((labels - label_mean) ** 2 + (predictions - mean) ** 2), 0)
     # Labels that are all the same make no CCC; the small term keeps the gradient finite there.
     return tf.reduce_mean(1 - 2 * covariance / (spread + (label_mean - mean) ** 2 + 1e-8))
 
@@ -167,9 +179,9 @@ def _read_speakers(split: Split, ablation: dict) -> dict[str, np.ndarray] | None
     return read_speakers(split.speakers, ablation["speaker"] == "mfcc_permuted")
 
 
-def _read(split: Split, ablation: dict, shape: Shape, speakers, targets: list[str], keep: bool) -> _Data:
+def _read(split: Split, ablation: dict, shape: Shape, speakers, targets: list[str], weights, keep: bool) -> _Data:
     """Read a split once: its ids and labels, the features' mean and variance, and all of it where it is to be kept."""
-    dataset = open_features(split.embeddings, ablation, shape, speakers, read_labels(split.labels, targets))
+    dataset = open_features(split.embeddings, ablation, shape, speakers, read_labels(split.labels, targets), weights)
     frames = ablation["features"] == "frames"
     ids, labels, kept, count, total, squares = [], [], [], 0, 0.0, 0.0
     with naming_damage(split.embeddings):
@@ -233,9 +245,10 @@ def _fit(
                 predictions = member.head(select_inputs(member.head, item), training=True)["labels"]
                 labels = tf.gather(item["labels"], member.targets, axis=1)
                 if settings["loss"] == "ccc":
-                    loss = ccc_loss(labels, predictions)
+                    loss = ccc_loss(labels, predictions, item["weight"])
                 else:
-                    loss = tf.reduce_mean(((labels - predictions) / member.head.get_layer("labels").scale) ** 2)
+                    error = (labels - predictions) / member.head.get_layer("labels").scale
+                    loss = tf.reduce_mean(item["weight"] * error**2)
             gradients = tape.gradient(loss, member.head.trainable_variables)
             member.optimizer.apply(gradients, member.head.trainable_variables)
             losses.append(loss)
