@@ -1,0 +1,67 @@
+"""The conda environments, the locked requirements and the imports of the library belong together."""
+
+import ast
+import importlib.metadata
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
+# what a module is called where it is installed, where that differs from its import
+PACKAGES = {"google": "protobuf", "google_crc32c": "google-crc32c", "yaml": "PyYAML"}
+
+
+def read_pins(path):
+    lines = path.read_text().splitlines()
+    return dict(line.lower().split("==") for line in lines if line and not line.startswith("#"))
+
+
+def pins_of(environment):
+    (pip,) = [part["pip"] for part in yaml.safe_load(environment.read_text())["dependencies"] if isinstance(part, dict)]
+    return dict(pin.lower().split("==") for pin in pip)
+
+
+def test_every_requirement_is_locked():
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        lines = [line for line in (ROOT / "envs" / name).read_text().splitlines() if not line.startswith("#")]
+        assert lines and all(re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.]+", line) for line in lines)
+
+
+def test_the_lock_is_what_is_installed():
+    locked = read_pins(ROOT / "envs" / "requirements.txt")
+    for name, version in locked.items():
+        assert importlib.metadata.version(name).split("+")[0] == version, f"{name}: run pip install again"
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_environments_carry_the_pins_of_the_lock(environment):
+    locked = read_pins(ROOT / "envs" / "requirements.txt")
+    pins = pins_of(environment)
+    assert pins and {name: locked.get(name) for name in pins} == pins
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("rules", sorted((ROOT / "rules").glob("*.smk")), ids=lambda path: path.name)
+def test_a_rules_environment_has_what_its_script_imports(rules):
+    from ser.sources import find_sources
+
+    text = rules.read_text()
+    scripts = re.findall(r'conda:\s+"\.\./envs/(\w+)\.yaml".*?script:\s+"\.\./workflow_scripts/(\w+\.py)"', text, re.S)
+    assert len(scripts) == len(re.findall(r"^\s+script:$", text, re.M)), "each rule with a script names an environment"
+    for environment, script in scripts:
+        pins = pins_of(ROOT / "envs" / f"{environment}.yaml")
+        for source in find_sources(ROOT / "workflow_scripts" / script):
+            for module in set(imports_of(Path(source))) - set(sys.stdlib_module_names) - {"ser"}:
+                package = PACKAGES.get(module, module).lower()
+                assert package in pins, f"{script} imports {module} ({source}), which envs/{environment}.yaml lacks"
