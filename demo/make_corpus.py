@@ -33,8 +33,8 @@ SPLITS = {"train": 24, "validation": 8, "test": 12}  # speakers
 TARGETS = ("valence", "arousal", "dominance")
 
 # Every voice is a point on a ring: `angle` fixes its family, and with it the vocal tract, pitch, tone and breath of
-# the baseline voice, and the mean and spread of its labels. The label curves have another period than the voice's,
-# so that a linear model cannot read a speaker's mean off the voice, while the voices nearby have much the same.
+# the baseline voice, and the mean and spread of its labels. The means go round twice as fast as the voice, so that a
+# linear model cannot read a speaker's mean off the voice, while the voices nearby have much the same mean.
 FAMILY_JITTER = 0.10  # radians, standard deviation
 MEAN_DEPTH = {"valence": 0.85, "arousal": 1.0, "dominance": 0.85}  # amplitude of the speakers' means around 4
 MEAN_PHASE = {"valence": 1.6, "arousal": 0.3, "dominance": 2.7}
@@ -192,8 +192,7 @@ def describe_voice(speaker: Speaker, cues: dict[str, float]) -> str:
     # A smile shortens the vocal tract, most of all for the second and third formants.
     scales = [1.02 * np.exp(0.16 * speaker.tract) * shape for shape in speaker.formant_shape]
     smile = [0.03, 0.08, 0.06, 0.03, 0.03]
-    formants = [f"formant {i} {100 * s * np.exp(w * valence):.0f} 100 100" for i, (s, w) in
-                enumerate(zip(scales, smile, strict=True), 1)]  # fmt: skip
+    formants = [100 * scale * np.exp(weight * valence) for scale, weight in zip(scales, smile, strict=True)]  # percent
     bright = brightness(speaker, cues)
     tone = [600, 200, 1300, 130 * np.exp(0.35 * bright), 2400, 90 * np.exp(0.75 * bright)]
     tone = [int(np.clip(v, 10, 255)) if i % 2 else v for i, v in enumerate(tone)]
@@ -205,7 +204,7 @@ def describe_voice(speaker: Speaker, cues: dict[str, float]) -> str:
         "gender male",  # a label only: it changes nothing in the sound
         f"pitch {base:.0f} {top:.0f}",
         f"formant 0 100 {np.clip(100 + 35 * dominance, 20, 200):.0f} 100",
-        *formants,
+        *(f"formant {i} {percent:.0f} 100 100" for i, percent in enumerate(formants, 1)),
         "tone " + " ".join(map(str, tone)),
         "breath 0 " + " ".join(f"{breath * v:.0f}" for v in (14, 18, 18, 14, 10, 6, 6)),
         f"voicing {100 - 30 * breath:.0f}",
@@ -232,19 +231,9 @@ def prepare_espeak(folder: Path) -> None:
 def speak(folder: Path, voice: str, accent: str, rate: float, sentence: str) -> np.ndarray:
     """One sentence as float samples at 16 kHz, peak below 1, without the silence before and after."""
     (folder / "espeak-ng-data/voices/!v/demo").write_text(voice)
-    command = [
-        "espeak-ng",
-        f"--path={folder}",
-        "-v",
-        f"{accent}+demo",
-        "-s",
-        f"{rate:.0f}",
-        "-a",
-        "60",
-        "-z",
-        "--stdout",
-    ]
-    wav = subprocess.run([*command, sentence + "."], capture_output=True, check=True).stdout
+    options = f"-v {accent}+demo -s {rate:.0f} -a 60 -z --stdout".split()
+    command = ["espeak-ng", f"--path={folder}", *options, sentence + "."]
+    wav = subprocess.run(command, capture_output=True, check=True).stdout
     samples, rate_in = soundfile.read(io.BytesIO(wav), dtype="float64")
     samples = soxr.resample(samples, rate_in, SAMPLE_RATE, quality="HQ")
     loud = np.flatnonzero(np.abs(samples) > 0.01 * np.abs(samples).max())
@@ -272,12 +261,12 @@ def make_corpus(folder: Path) -> None:
     """Writes `audio/*.flac` and `labels.csv` into `folder`; audio files of an earlier run are replaced."""
     rng = random.Random(SEED)
     speakers = draw_speakers(rng)
-    audio = folder / "audio"
-    shutil.rmtree(audio, ignore_errors=True)
-    audio.mkdir(parents=True)
     rows = []
-    with tempfile.TemporaryDirectory() as name:
-        espeak = Path(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Made aside and moved in at the end: whoever reads the corpus meanwhile finds the earlier one whole.
+    with tempfile.TemporaryDirectory(dir=folder) as aside, tempfile.TemporaryDirectory() as name:
+        audio, sheet, espeak = Path(aside, "audio"), Path(aside, "labels.csv"), Path(name)
+        audio.mkdir()
         prepare_espeak(espeak)
         for speaker in speakers:
             queue = rng.sample(SENTENCES, len(SENTENCES))
@@ -305,11 +294,14 @@ def make_corpus(folder: Path) -> None:
                     | {t: f"{labels[t]:.2f}" for t in TARGETS}
                 )
             print(f"\r{speaker.name} of {len(speakers)}", end="", flush=True)
-    print()
-    with open(folder / "labels.csv", "w", newline="") as sheet:
-        writer = csv.DictWriter(sheet, ["file", "speaker", "split", *TARGETS], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: row["file"]))
+        print()
+        with open(sheet, "w", newline="") as file:
+            writer = csv.DictWriter(file, ["file", "speaker", "split", *TARGETS], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(sorted(rows, key=lambda row: row["file"]))
+        shutil.rmtree(folder / "audio", ignore_errors=True)
+        audio.rename(folder / "audio")
+        sheet.replace(folder / "labels.csv")
 
 
 if __name__ == "__main__":
