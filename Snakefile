@@ -3,6 +3,7 @@
 #   snakemake --cores 8 results/ablation_table.csv     the study that config.yaml describes
 #   snakemake -n                                       what would run, and why
 #   snakemake --cores 8 results/speakers/train/shard-000.json     one file, and what it needs
+#   snakemake -n prune                                 files under results/ that no longer belong; without -n: removes them
 
 
 configfile: "config.yaml"
@@ -14,6 +15,7 @@ include: "rules/speakers.smk"
 include: "rules/encoders.smk"
 include: "rules/heads.smk"
 include: "rules/evaluation.smk"
+include: "rules/prune.smk"
 
 
 rule all:

@@ -5,8 +5,9 @@ import pytest
 import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from ser import encoder
-from ser.hubert import Encoder
+from ser import encoder, hubert
+from ser.files import DataError
+from ser.hubert import HOP, Encoder
 
 PRE_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 TINY = {
@@ -52,6 +53,7 @@ def compare(folder, models, lengths, layer):
     """Largest difference of pooled embeddings and of a layer's frames from the reference, one by one and packed."""
     subject, waves = Encoder(folder, "cpu", 2), speech_like(*lengths)
     one_by_one = [subject.embed([wave], layer)[0] for wave in waves]
+    subject.batch_seconds = 2  # as on a GPU: utterances end to end, in batches of more than this
     worst = 0.0
     for wave, *both in zip(waves, one_by_one, subject.embed(waves, layer), strict=True):
         expected = reference(*models, wave)
@@ -96,15 +98,27 @@ def test_every_variant_agrees_with_transformers(tmp_path, config):
     assert compare(tmp_path, models, [16_000, 400, 719, 720, 50_001], layer=3) < 1e-5  # tiny: few roundings
 
 
-def test_results_do_not_depend_on_the_batch_on_a_cpu(tmp_path):
-    """Bit for bit: a batch on a CPU is one utterance, so that a shard's neighbours cannot change a record."""
+def test_without_onednn_agrees_with_transformers(tmp_path, monkeypatch):
+    """The operators that a GPU uses, on a CPU."""
+    models = make(tmp_path, **TINY)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert compare(tmp_path, models, [16_000, 9_999], layer=3) < 1e-5
+
+
+def test_on_a_cpu_neither_neighbours_nor_threads_change_a_bit(tmp_path):
     make(tmp_path, **TINY)
-    subject = Encoder(tmp_path, "cpu", 2)
-    assert subject.batch_seconds == 0
     waves = speech_like(16_000, 8_000, 30_000)
-    first = [subject.embed([wave])[0].pooled for wave in waves]
-    second = [subject.embed([wave])[0].pooled for wave in reversed(waves)][::-1]
-    assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+    expected = [Encoder(tmp_path, "cpu", 2).embed([wave])[0].pooled for wave in waves]
+    for threads, order in ((2, [0, 1, 2]), (2, [2, 0, 1]), (1, [1, 2, 0])):
+        for i, got in zip(order, Encoder(tmp_path, "cpu", threads).embed([waves[i] for i in order]), strict=True):
+            assert np.array_equal(got.pooled, expected[i])
+
+
+def test_a_gpu_that_is_not_there_is_named(tmp_path, monkeypatch):
+    make(tmp_path, **TINY)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DataError, match="device: cuda, but torch .* finds no CUDA device; set cpu or auto"):
+        Encoder(tmp_path, "cuda")
 
 
 def test_frames_are_made_only_where_asked_for(tmp_path):
@@ -117,3 +131,33 @@ def test_silence_and_loudness_stay_finite(tmp_path):
     make(tmp_path, **TINY)
     waves = [np.zeros(8000, np.float32), speech_like(8000)[0] * 1e4]
     assert all(np.isfinite(got.pooled).all() for got in Encoder(tmp_path, "cpu").embed(waves))
+
+
+@pytest.mark.parametrize("config", [{}, PRE_NORM], ids=["group norm", "layer norm"])
+def test_long_audio_goes_through_in_windows(tmp_path, monkeypatch, config):
+    """The convolutional front is exact at every seam; deeper, a window misses what lies outside it.
+
+    With random weights attention averages over all that it sees, the worst case for a window: 100 frames that see 40
+    more on either side move a hidden state by at most 0.1 of its spread here, and each frame is there once.
+    """
+    models = make(tmp_path, **TINY | config)
+    (wave,) = speech_like(HOP * 470)
+    expected = reference(*models, wave)
+    for name, value in {"WHOLE": 180, "INNER": 100, "CONTEXT": 40}.items():
+        monkeypatch.setattr(hubert, name, value)
+    subject = Encoder(tmp_path, "cpu", 2)
+    seen, features = [], subject._features
+    monkeypatch.setattr(subject, "_features", lambda *args: seen.append(args[-2:]) or features(*args))
+    for layer in range(4):
+        (got,) = subject.embed([wave], layer)
+        assert got.frames.shape == expected[layer].shape
+        tolerance = 1e-5 if layer == 0 else 0.1 * expected[layer].std()  # layer 0: rounding only
+        np.testing.assert_allclose(got.frames, expected[layer], atol=tolerance)
+        np.testing.assert_allclose(got.pooled[layer], got.frames.mean(0), atol=1e-5)
+    assert seen[:5] == [(0, 140), (60, 240), (160, 340), (260, 440), (360, 469)]
+
+
+def test_audio_too_short_for_a_frame_is_refused(tmp_path):
+    make(tmp_path, **TINY)
+    with pytest.raises(DataError, match="less than 400 samples makes no frame: set audio.min_seconds to 0.025"):
+        Encoder(tmp_path, "cpu").embed([np.ones(399, np.float32)])

@@ -9,3 +9,20 @@ import pytest
 from ser.sources import find_sources
 
 SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
+# Everything that the script imports, but not what it then calls.
+LIST_MODULES = """
+import ast, sys
+tree = ast.parse(open(sys.argv[1]).read())
+tree.body = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+exec(compile(tree, sys.argv[1], "exec"))
+print(*(module.__file__ for name, module in sys.modules.items() if name.startswith("ser.")), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.py")))
+def test_sources_are_what_python_imports(script):
+    command = [sys.executable, "-c", LIST_MODULES, SCRIPTS / script]
+    done = subprocess.run(command, env={"PYTHONPATH": str(SCRIPTS)}, capture_output=True, text=True, check=True)
+    lazy = {str(SCRIPTS / "ser" / "hubert.py")} if script == "embed_shard.py" else set()  # where there is work for it
+    found = {str(Path(path).resolve()) for path in find_sources(SCRIPTS / script)} - {str(SCRIPTS / script)}
+    assert found - {str(SCRIPTS / "ser" / "__init__.py")} == set(done.stdout.split()) | lazy

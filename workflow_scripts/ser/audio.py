@@ -131,12 +131,12 @@ def _check_header(sound: soundfile.SoundFile, max_seconds: float) -> None:
 
 
 def _mix_down(sound: soundfile.SoundFile) -> np.ndarray:
-    """The mean over channels of all frames, (frames,) float32."""
-    blocks, size = [], BLOCK_VALUES // sound.channels
-    while not blocks or len(blocks[-1]) == size:
-        block = sound.read(size, dtype="float32", always_2d=True)  # (frames, channels)
-        blocks.append(block[:, 0] if sound.channels == 1 else block.mean(axis=1))
-    return np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+    """The mean over channels of all frames that are there, (frames,) float32."""
+    mono, done, size = np.empty(sound.frames, np.float32), 0, BLOCK_VALUES // sound.channels
+    while len(block := sound.read(min(size, len(mono) - done), dtype="float32", always_2d=True)):  # (frames, channels)
+        mono[done : done + len(block)] = block[:, 0] if sound.channels == 1 else block.mean(axis=1)
+        done += len(block)
+    return mono[:done]
 
 
 def _resample(mono: np.ndarray, rate: int) -> np.ndarray:

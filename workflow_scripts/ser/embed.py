@@ -59,7 +59,9 @@ def embed_shard(
     if frames_path is None:
         frames_layer = None
     elif frames_layer is None or not -layers - 1 <= frames_layer <= layers:
-        raise DataError(f"frames layer {frames_layer}: the encoder {encoder_dir} has layers 0 to {layers} (or -1, the last)")
+        raise DataError(
+            f"frames layer {frames_layer}: the encoder {encoder_dir} has layers 0 to {layers} (or -1, the last)"
+        )
     else:
         frames_layer %= layers + 1  # -1 is the last
     utterances = manifests.read(manifest)

@@ -110,7 +110,9 @@ class Encoder:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.float32
-        if device != "cpu":
+        if device == "cuda" and not torch.cuda.is_available():
+            raise DataError(f"device: cuda, but torch {torch.__version__} finds no CUDA device; set cpu or auto")
+        if device == "cuda":
             dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         self.like = torch.empty(0, device=device, dtype=dtype)
         self.batch_seconds, self.chunk = BATCH_SECONDS[self.like.device.type], CHUNK[self.like.device.type]
@@ -201,13 +203,15 @@ class Encoder:
         ]
 
     def _batches(self, n_frames: list[int]) -> Iterator[list[tuple[int, int, int, slice]]]:
-        """Groups of (utterance, first frame, end frame, the part between them that counts)."""
+        """Groups of (utterance, start and stop of the frames to compute, the slice of these that counts)."""
         batch, total = [], 0
         for i, n in enumerate(n_frames):
-            for inner in range(0, n, INNER if n > WHOLE else n):
-                start, end = (max(0, inner - CONTEXT), min(n, inner + INNER + CONTEXT)) if n > WHOLE else (0, n)
-                batch.append((i, start, end, slice(inner - start, min(n, inner + INNER) - start if n > WHOLE else n)))
-                total += end - start
+            inner, context = (n, 0) if n <= WHOLE else (INNER, CONTEXT)
+            for first in range(0, n, inner):
+                end = min(n, first + inner)
+                start, stop = max(0, first - context), min(n, end + context)
+                batch.append((i, start, stop, slice(first - start, end - start)))
+                total += stop - start
                 if total >= self.batch_seconds * 50:
                     yield batch
                     batch, total = [], 0
@@ -218,8 +222,8 @@ class Encoder:
         """An utterance's samples on the device, their mean and scale, and its first convolution.
 
         HuBERT-base's first convolution takes in the GroupNorm that follows, which normalises each channel over the
-        utterance's time: a channel w · x has mean w · E[x] and variance w · Cov(x) · w over the windows x of samples, so
-        that a small covariance matrix says what a pass over all of the convolution's output would.
+        utterance's time: a channel w · x has mean w · E[x] and variance w · Cov(x) · w over the windows x of samples,
+        so that a small covariance matrix says what a pass over all of the convolution's output would.
         """
         wave = torch.from_numpy(np.ascontiguousarray(wave, np.float32))
         if self.like.is_cuda:

@@ -12,11 +12,13 @@ import math
 import numpy as np
 import scipy.fft
 
-SAMPLE_RATE = 16_000
+from ser.audio import SAMPLE_RATE
+
 N_COEFFICIENTS = 13
 N_MELS = 128
 FRAME, HOP = 2048, 512  # samples
-BLOCK = 64  # frames at a time: flat memory for hours of audio, spectra in the cache, no pages returned and faulted again
+# Frames at a time. More would not fit the cache, and malloc would give their pages back and fault them in each time.
+BLOCK = 64
 BAND_GROUP = 16  # mel bands at a time: neighbouring bands share few bins, so most of the full matrix is zeros
 
 

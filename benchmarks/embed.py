@@ -1,0 +1,175 @@
+"""Embedding against the script that a user would write and against the machine's own matrix product; storage; reading.
+
+    python benchmarks/embed.py [--shape base] [--seconds 40] [--repetitions 3] [--threads 2]
+
+The script is librosa.load and transformers, one file at a time, all hidden states averaged over time. Both read the
+same WAV files (3 to 11 s, made up: content does not change the time) by turns, weights loaded beforehand; medians of
+the repetitions. FLOPs are the model's own, from its configuration and the number of frames. The limit is the fastest
+float32 product of two 2048 x 2048 matrices in the same run, by torch itself (MKL) or by oneDNN.
+
+On a machine that others use too, `--threads 1` counts this process's processor seconds, which they do not change.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import librosa
+import numpy as np
+import soundfile
+import torch
+from transformers import AutoFeatureExtractor, HubertModel
+from transformers.utils import logging
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "workflow_scripts"), str(ROOT / "demo")]
+
+import make_encoder  # noqa: E402
+
+from ser import embed, encoder, hubert, tfrecord  # noqa: E402
+from ser.files import read_json, sha256  # noqa: E402
+from ser.manifest import Utterance, format_rows  # noqa: E402
+
+AUDIO = {"min_seconds": 0.1, "max_seconds": 600, "silence_db": -80}
+
+
+def count_flops(config: dict, samples: int) -> float:
+    """Floating-point operations of products and convolutions for an utterance, a multiplication and addition as two."""
+    width, channels, length, total = config["hidden_size"], 1, samples, 0
+    for kernel, stride, out in zip(config["conv_kernel"], config["conv_stride"], config["conv_dim"], strict=True):
+        length = (length - kernel) // stride + 1
+        total += 2 * length * kernel * channels * out
+        channels = out
+    total += 2 * length * channels * width
+    total += 2 * length * width * width // config["num_conv_pos_embedding_groups"] * config["num_conv_pos_embeddings"]
+    linear = 2 * length * (4 * width * width + 2 * width * config["intermediate_size"])
+    return total + config["num_hidden_layers"] * (linear + 4 * length * length * width)
+
+
+def make_shard(folder: Path, seconds: float) -> list[Path]:
+    """WAV files of 3 to 11 s that make up about so many seconds, and their manifest."""
+    rng = np.random.default_rng(0)
+    rows, total = [], 0.0
+    while total < seconds:
+        duration = rng.uniform(3, 11)
+        path = folder / f"{len(rows):04d}.wav"
+        soundfile.write(path, rng.normal(0, 0.1, int(duration * 16_000)), 16_000)
+        rows.append((path.name, path, "speaker", sha256(path)))
+        total += duration
+    (folder / "shard.csv").write_text(format_rows(Utterance._fields, rows))
+    return [Path(row[1]) for row in rows]
+
+
+def measure_peaks(clock, n: int = 2048) -> dict[str, float]:
+    """FLOP/s of a float32 matrix product; the best of a few, each library's own."""
+    a = torch.randn(n, n)
+    peaks = {}
+    for name, multiply in {
+        "torch (MKL)": lambda: a @ a,
+        "oneDNN": lambda: torch.ops.mkldnn._linear_pointwise(a, a, None, "none", [], ""),
+    }.items():
+        multiply()
+        times = []
+        for _ in range(5):
+            start = clock()
+            multiply()
+            times.append(clock() - start)
+        peaks[name] = 2 * n**3 / min(times)
+    return peaks
+
+
+def measure_reading(folder: Path, layers: int, width: int) -> float:
+    """Bytes a second of reading pooled records from the page cache, checksums verified."""
+    pooled = np.random.default_rng(0).normal(size=(layers + 1, width)).astype(np.float16)
+    records = 200_000_000 // pooled.nbytes
+    path = folder / "read.tfrecord"
+    tfrecord.write(path, (tfrecord.Record(f"{i}.wav", "speaker", "0" * 64, 300, pooled) for i in range(records)))
+    times = []
+    for _ in range(5):
+        start = time.process_time()
+        for _ in tfrecord.read(path):
+            pass
+        times.append(time.process_time() - start)
+    return path.stat().st_size / median(times)
+
+
+def main(shape: str, seconds: float, repetitions: int, threads: int) -> None:
+    clock = time.process_time if threads == 1 else time.perf_counter
+    torch.set_num_threads(threads)
+    logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_encoder.make(shape, folder / "base", seed=0)
+        encoder.prepare(str(folder / "base"), None, folder / "encoder")
+        config = read_json(folder / "encoder/config.json")
+        paths = make_shard(folder, seconds)
+        samples = [soundfile.info(path).frames for path in paths]
+        hours, flops = sum(samples) / 16_000 / 3600, sum(count_flops(config, n) for n in samples)
+
+        extractor = AutoFeatureExtractor.from_pretrained(folder / "encoder")
+        model = HubertModel.from_pretrained(folder / "encoder").eval()
+        ours = hubert.Encoder(folder / "encoder", "cpu", threads)
+        hubert.Encoder = lambda *_: ours  # weights are loaded beforehand here, as they are for the script
+
+        def run_script() -> list[np.ndarray]:
+            results = []
+            for path in paths:
+                wave, _ = librosa.load(path, sr=16_000)
+                with torch.no_grad():
+                    values = extractor(wave, sampling_rate=16_000, return_tensors="pt").input_values
+                    states = model(values, output_hidden_states=True).hidden_states
+                results.append(torch.stack([state[0].mean(0) for state in states]).numpy())
+            return results
+
+        def run_ours() -> list[np.ndarray]:
+            outputs = folder / "pooled.tfrecord", folder / "frames.tfrecord"
+            options = {"frames_layer": 1, "dtype": "float16", "device": "cpu", "threads": threads, "audio": AUDIO}
+            embed.embed_shard(
+                folder / "shard.csv", folder / "encoder", *outputs, reuse_dir=None, fingerprint="", **options
+            )
+            return [record.embedding for record in tfrecord.read(outputs[0])]
+
+        librosa.load(paths[0], sr=16_000)
+        ours.embed([np.ones(16_000, np.float32)])
+        peaks, times, difference = {}, {run_script: [], run_ours: []}, 0.0
+        for _ in range(repetitions):
+            for library, peak in measure_peaks(clock).items():
+                peaks[library] = max(peak, peaks.get(library, 0))
+            results = []
+            for run in times:
+                start = clock()
+                results.append(run())
+                times[run].append(clock() - start)
+            difference = max(abs(a - b.astype(np.float32)).max() for a, b in zip(*results, strict=True))
+        speed = {run: flops / median(values) for run, values in times.items()}
+        limit = max(peaks.values())
+        size = {kind: (folder / f"{kind}.tfrecord").stat().st_size / hours for kind in ("pooled", "frames")}
+        whole = (config["num_hidden_layers"] + 1) * config["hidden_size"] * 4 * 50 * 3600
+
+        print(f"hubert-{shape}, {threads} threads, {len(paths)} files, {hours * 3600:.0f} s of audio, ", end="")
+        print(f"{flops / hours / 3600 / 1e9:.1f} GFLOP/s of audio")
+        for library, peak in peaks.items():
+            print(f"matrix product, {library:<24}{peak / 1e9:8.0f} GFLOP/s")
+        for title, run in {"librosa and transformers": run_script, "embed_shard": run_ours}.items():
+            print(
+                f"{title:<40}{speed[run] / 1e9:8.0f} GFLOP/s {hours * 3600 / median(times[run]):6.1f} x real time, "
+                f"{speed[run] / limit:.2f} of the limit, {speed[run] / peaks['torch (MKL)']:.2f} of torch's own product"
+            )
+        print(f"embed_shard against the script: {speed[run_ours] / speed[run_script]:.2f} times as fast, ", end="")
+        print(f"max. difference {difference:.1e} (stored as float16)")
+        print(f"an hour as float32 frames of every layer: {whole / 1e6:.0f} MB; ", end="")
+        print(", ".join(f"{kind} in float16 {n / 1e6:.1f} MB = {n / whole:.2%}" for kind, n in size.items()))
+        rate = measure_reading(folder, config["num_hidden_layers"], config["hidden_size"])
+        print(f"reading pooled records from the page cache: {rate / 1e6:.0f} MB/s")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=make_encoder.SHAPES, default="base")
+    parser.add_argument("--seconds", type=float, default=40)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    main(**vars(parser.parse_args()))

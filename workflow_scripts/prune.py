@@ -1,0 +1,8 @@
+"""Remove the files under results/ that the present config does not make."""
+
+from pathlib import Path
+
+from ser import log, orphans
+
+log.to_file(snakemake.log[0])
+orphans.remove(snakemake.params.orphans, Path("results"))
