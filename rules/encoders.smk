@@ -56,7 +56,6 @@ rule embed_shard:
         frames_layer=encoder_option("frames_layer"),
         dtype=encoder_option("dtype"),
         device=encoder_option("device"),
-        threads=encoder_option("threads"),
         audio=config["audio"],
         digest=manifest_digest,
         reuse_dir="results/.reuse/{encoder}/{split}",

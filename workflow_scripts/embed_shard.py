@@ -13,7 +13,7 @@ embed.embed_shard(
     frames_layer=snakemake.params.frames_layer,
     dtype=snakemake.params.dtype,
     device=snakemake.params.device,
-    threads=snakemake.params.threads,
+    threads=snakemake.threads,
     audio=snakemake.params.audio,
     reuse_dir=snakemake.params.reuse_dir,
     fingerprint=snakemake.params.fingerprint,

@@ -1,10 +1,12 @@
 """Predict one test split with the heads of one ablation."""
 
 from ser import log
-from ser.prediction import load_heads, predict_split
-from ser.training import fix_numerics
 
 log.to_file(snakemake.log[0])
+
+from ser.prediction import load_heads, predict_split  # noqa: E402 - TensorFlow speaks while it is imported
+from ser.training import fix_numerics  # noqa: E402
+
 fix_numerics(snakemake.params.ablation["training"]["threads"])
 predict_split(
     heads=load_heads(dict(zip(snakemake.params.seeds, snakemake.input.models, strict=True))),

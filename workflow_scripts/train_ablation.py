@@ -1,9 +1,11 @@
 """Train the heads of one ablation, one a seed."""
 
 from ser import log
-from ser.training import Split, fix_numerics, train_ablation
 
 log.to_file(snakemake.log[0])
+
+from ser.training import Split, fix_numerics, train_ablation  # noqa: E402 - TensorFlow speaks while it is imported
+
 fix_numerics(snakemake.params.ablation["training"]["threads"])
 train_ablation(
     ablation=snakemake.params.ablation,

@@ -261,6 +261,19 @@ def test_a_damaged_stash_is_not_read_as_data(shard, embedded, caplog, kind):
     assert equal(first, shard.run()) and len(embedded) == 6  # and the stash is whole again
 
 
+def test_a_stash_of_two_ages_gives_what_both_files_hold(shard, embedded):
+    """As a crash between the two links would leave it."""
+    shard.run()
+    (stash,) = (shard.folder / "reuse").glob("*.frames.tfrecord")
+    older = stash.read_bytes()
+    shard.add("b/3 new.wav", "speaker b", seed=12)
+    second = shard.run()
+    stash.unlink()
+    stash.write_bytes(older)
+    embedded.clear()
+    assert equal(second, shard.run()) and len(embedded) == 1
+
+
 def test_half_a_stash_is_not_used(shard, embedded):
     first = shard.run()
     (stash,) = (shard.folder / "reuse").glob("*.frames.tfrecord")

@@ -45,7 +45,8 @@ def test_environments_carry_the_pins_of_the_lock(environment):
 
 
 def imports_of(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    """What a file imports at once; what a function imports is for those who call it."""
+    for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:

@@ -108,6 +108,7 @@ def test_without_onednn_agrees_with_transformers(tmp_path, monkeypatch):
 def test_on_a_cpu_neither_neighbours_nor_threads_change_a_bit(tmp_path):
     make(tmp_path, **TINY)
     waves = speech_like(16_000, 8_000, 30_000)
+    assert [len(batch) for batch in Encoder(tmp_path, "cpu")._batches([10, 20, 30])] == [1, 1, 1]
     expected = [Encoder(tmp_path, "cpu", 2).embed([wave])[0].pooled for wave in waves]
     for threads, order in ((2, [0, 1, 2]), (2, [2, 0, 1]), (1, [1, 2, 0])):
         for i, got in zip(order, Encoder(tmp_path, "cpu", threads).embed([waves[i] for i in order]), strict=True):

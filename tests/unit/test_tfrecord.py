@@ -126,17 +126,16 @@ def test_every_cut_is_noticed_with_its_place(tmp_path):
     assert len(list(tfrecord.read(path))) == 1
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.data())
-def test_every_flipped_bit_is_noticed(tmp_path_factory, data):
-    path = tmp_path_factory.mktemp("flip") / "shard.tfrecord"
-    tfrecord.write(path, [example()])
-    content = bytearray(path.read_bytes())
-    position = data.draw(st.integers(0, len(content) - 1))
-    content[position] ^= 1 << data.draw(st.integers(0, 7))
-    path.write_bytes(content)
-    with pytest.raises(DataError, match="shard.tfrecord: damaged at byte 0 "):
-        list(tfrecord.read(path))
+def test_every_flipped_bit_is_noticed(tmp_path):
+    path = tmp_path / "shard.tfrecord"
+    tfrecord.write(path, [example(shape=(1, 2))])
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="shard.tfrecord: damaged at byte 0 "):
+            list(tfrecord.read(path))
 
 
 def test_a_sound_record_that_is_no_embedding_is_refused(tmp_path):

@@ -63,7 +63,7 @@ def read_corpus(settings: dict) -> Corpus:
     folder = Path(settings["folder"])
     layout, sheet = _find_layout(settings, folder)
     audio = posixpath.join(settings["folder"], settings["audio"] or ("Audios" if _is_msp(settings) else "audio"))
-    corpus = Corpus(sheet, [])
+    corpus, name = Corpus(sheet, []), str(sheet)
     problems: list[str] = []
     unknown = {name.casefold() for name in settings["unknown_speakers"]}
     lowest, highest = settings["label_range"]
@@ -71,7 +71,7 @@ def read_corpus(settings: dict) -> Corpus:
     speakers: dict[str, tuple[str, int]] = {}
     for line, cells in _read_cells(sheet, layout):
         file, speaker, split_cell, label_cells = cells
-        where = f"{sheet}, row {line}"
+        where = f"{name}, row {line}"
         path = posixpath.normpath(file)
         if not file or _CONTROL.search(file) or file.startswith("/") or path.split("/")[0] == "..":
             problems.append(f"{where}: {layout.file} {file!r} is not a path inside the audio folder")
@@ -104,7 +104,7 @@ def read_corpus(settings: dict) -> Corpus:
             if value is None and not (cell == "" and split not in ("train", "validation")):
                 problems.append(f"{where}: {column} {cell!r} is not a number from {lowest:g} to {highest:g} ({target})")
             labels.append(value)
-        corpus.rows.append(Row(line, file, posixpath.join(audio, path), speaker, split, tuple(labels)))
+        corpus.rows.append(Row(line, file, f"{audio}/{path}", speaker, split, tuple(labels)))
     corpus.rows.sort(key=lambda row: row.utterance_id)
     problems += _check_withheld(corpus, layout)
     raise_problems(problems)
@@ -166,7 +166,7 @@ def _read_cells(sheet: Path, layout: _Layout):
                     continue
                 if len(row) != len(header):
                     raise DataError(f"{sheet}, row {line}: has {len(row)} cells; the header has {len(header)}")
-                file_, speaker, split, *labels = (row[place].strip() for place in places)
+                file_, speaker, split, *labels = [row[place].strip() for place in places]
                 yield line, (file_, speaker, split, labels)
     except FileNotFoundError:
         raise DataError(f"{sheet}: there is no such label sheet; set corpus.folder and corpus.sheet") from None
@@ -188,14 +188,15 @@ def _check_withheld(corpus: Corpus, layout: _Layout) -> list[str]:
     """A test split gives a target's label for all of its utterances or for none: a lone blank is a mistake."""
     total, blank, first = Counter(), Counter(), {}
     for row in corpus.rows:
-        for target, label in zip(layout.targets, row.labels, strict=True):
-            total[row.split, target] += 1
-            if label is None:
-                blank[row.split, target] += 1
-                first.setdefault((row.split, target), row.line)
+        total[row.split] += 1
+        if None in row.labels:
+            for target, label in zip(layout.targets, row.labels, strict=True):
+                if label is None:
+                    blank[row.split, target] += 1
+                    first.setdefault((row.split, target), row.line)
     return [
-        f"{corpus.sheet}, row {first[key]}: {key[1]} is blank, but {total[key] - count} other utterances of split "
+        f"{corpus.sheet}, row {first[key]}: {key[1]} is blank, but {total[key[0]] - count} other utterances of split "
         f"{key[0]!r} have it; give it for all, or for none where it is withheld"
         for key, count in blank.items()
-        if count < total[key] and key[0] not in ("train", "validation")
+        if count < total[key[0]] and key[0] not in ("train", "validation")
     ]

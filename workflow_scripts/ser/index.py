@@ -42,7 +42,7 @@ def build(corpus_settings: dict, encoders: dict[str, dict]) -> Index:
     texts = _format_files(corpus, digests, corpus_settings)
     for path, text in texts.items():
         write_if_changed(path, text)
-    for path in FOLDER.glob("*/shard-*.csv"):
+    for path in FOLDER.glob("*/*.csv"):
         if path not in texts:
             path.unlink()
     shards: dict[str, dict[str, str]] = defaultdict(dict)
@@ -70,20 +70,19 @@ def load() -> Index:
 
 def _format_files(corpus: Corpus, digests: dict[str, str], settings: dict) -> dict[Path, str]:
     """The text of every manifest and label slice: `{path: CSV}`."""
-    utterances: dict[Path, list[Utterance]] = defaultdict(list)
-    labels: dict[Path, list[tuple]] = defaultdict(list)
-    shard_names: dict[str, str] = {}
+    utterances: dict[tuple[str, str], list[tuple]] = defaultdict(list)
+    labels: dict[str, list[tuple]] = defaultdict(list)
+    shards: dict[str, str] = {}
     for row in corpus.rows:
-        shard = shard_names.get(row.speaker_id)
-        if shard is None:
-            shard = shard_names[row.speaker_id] = f"shard-{shard_of(row.speaker_id, settings['shards']):03d}.csv"
-        utterance = Utterance(row.utterance_id, row.path, row.speaker_id, digests[row.path])
-        utterances[FOLDER / row.split / shard].append(utterance)
-        values = ("" if label is None else repr(label) for label in row.labels)
-        labels[FOLDER / row.split / "labels.csv"].append((row.utterance_id, row.speaker_id, *values))
-    texts = {path: format_rows(Utterance._fields, rows) for path, rows in utterances.items()}
+        speaker = row.speaker_id
+        if (shard := shards.get(speaker)) is None:
+            shard = shards[speaker] = f"shard-{shard_of(speaker, settings['shards']):03d}.csv"
+        utterances[row.split, shard].append((row.utterance_id, row.path, speaker, digests[row.path]))
+        labels[row.split].append((row.utterance_id, speaker, *row.labels))  # a float in its shortest form, None as ""
     header = ("utterance_id", "speaker_id", *settings["targets"])
-    return texts | {path: format_rows(header, rows) for path, rows in labels.items()}
+    return {
+        FOLDER / split / shard: format_rows(Utterance._fields, rows) for (split, shard), rows in utterances.items()
+    } | {FOLDER / split / "labels.csv": format_rows(header, rows) for split, rows in labels.items()}
 
 
 def _digest_encoder(name: str, spec: dict) -> str:
