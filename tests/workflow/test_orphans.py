@@ -1,35 +1,42 @@
 import os
 import time
+from pathlib import Path
 
 import pytest
 
 from ser import orphans
 
-MADE_NOW = {"results/frames/hubert/train/shard-000.tfrecord", "results/embeddings/hubert/train/shard-000.tfrecord"}
-MADE_NOW |= {"results/logs/train/base.log", "results/encoders/hubert/card.json", "results/table.csv"}
+RESULTS = Path("results")
+MADE_NOW = {
+    "results/frames/hubert/train/shard-000.tfrecord",
+    "results/embeddings/hubert/train/shard-000.tfrecord",
+    "results/encoders/hubert/card.json",
+    "results/logs/train/base.log",
+    "results/table.csv",
+}
 MADE_ONCE = MADE_NOW | {"results/labels/old.parquet"}
 
 
-def find(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    os.chdir(folder)
-    return orphans.find_orphans(folder.__class__("results"), MADE_NOW.__contains__, MADE_ONCE.__contains__)
-
-
 @pytest.fixture(autouse=True)
-def _back(monkeypatch, tmp_path):
+def _folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def test_what_was_made_and_is_made_no_more(tmp_path):
-    assert find(tmp_path, *MADE_ONCE) == ["results/labels/old.parquet"]
+def find(*names):
+    """The orphans among files that are made here and those that are there already."""
+    for path in map(Path, names):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return orphans.find_orphans(RESULTS, MADE_NOW.__contains__, MADE_ONCE.__contains__)
+
+
+def test_what_was_made_and_is_made_no_more():
+    assert find(*MADE_ONCE) == ["results/labels/old.parquet"]
 
 
 @pytest.mark.parametrize("name", ["README.md", "labels/mine.parquet", ".hidden", "logs/notes.txt", "audio/a-b.csv"])
-def test_what_the_workflow_did_not_make_is_not_listed(tmp_path, name):
-    assert find(tmp_path, f"results/{name}") == []
+def test_what_the_workflow_did_not_make_is_not_listed(name):
+    assert find(f"results/{name}") == []
 
 
 @pytest.mark.parametrize(
@@ -46,21 +53,23 @@ def test_what_the_workflow_did_not_make_is_not_listed(tmp_path, name):
         ("manifests/encoder-old-digests.parquet", True),
     ],
 )
-def test_what_is_known_by_its_name(tmp_path, name, orphan):
-    assert find(tmp_path, f"results/{name}") == ([f"results/{name}"] if orphan else [])
+def test_what_is_known_by_its_name(name, orphan):
+    assert find(f"results/{name}") == ([f"results/{name}"] if orphan else [])
 
 
-def test_a_temporary_file_counts_once_it_is_abandoned(tmp_path):
-    name = "results/.table-abcd1234.csv"
-    assert find(tmp_path, name, "results/.other-abcd1234.csv") == []
-    for path in (tmp_path / "results").iterdir():
+def test_a_temporary_file_counts_once_it_is_abandoned():
+    name = "results/.table-abcd1234.csv"  # of results/table.csv
+    assert find(name, "results/.other-abcd1234.csv") == []
+    for path in RESULTS.iterdir():
         os.utime(path, (time.time() - 2 * 86400,) * 2)
-    assert find(tmp_path) == [name]
+    assert find() == [name]
 
 
-def test_removing_takes_empty_folders_along(tmp_path):
-    listed = find(tmp_path, "results/logs/train/old.log", "results/logs/train/base.log", "results/benchmarks/a/b/c.tsv")
-    orphans.remove(listed, tmp_path.__class__("results"))
-    assert sorted(map(str, (tmp_path / "results").rglob("*"))) == [
-        str(tmp_path / "results" / name) for name in ("logs", "logs/train", "logs/train/base.log")
+def test_removing_takes_empty_folders_along():
+    listed = find("results/logs/train/old.log", "results/logs/train/base.log", "results/benchmarks/a/b/c.tsv")
+    orphans.remove(listed, RESULTS)
+    assert sorted(map(str, RESULTS.rglob("*"))) == [
+        "results/logs",
+        "results/logs/train",
+        "results/logs/train/base.log",
     ]

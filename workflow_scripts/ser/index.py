@@ -42,9 +42,11 @@ def build(corpus_settings: dict, encoders: dict[str, dict]) -> Index:
     texts = _format_files(corpus, digests, corpus_settings)
     for path, text in texts.items():
         write_if_changed(path, text)
-    for path in FOLDER.glob("*/*.csv"):
+    for path in sorted(FOLDER.glob("*/*.csv")):
         if path not in texts:
             path.unlink()
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
     shards: dict[str, dict[str, str]] = defaultdict(dict)
     labels = {}
     for path, text in sorted(texts.items()):
