@@ -27,7 +27,7 @@ CONFIG = {
         "plain": {"base": "encoders/plain", "threads": 1},
     },
     "ablations": [
-        {"name": "base", "encoder": "plain"},
+        {"name": "base", "encoder": "plain", "layer": "weighted"},
         {"name": "fused", "encoder": "framed", "head": "transformer", "speaker": "mfcc", "fusion": "sum"},
     ],
     "baseline": "base",

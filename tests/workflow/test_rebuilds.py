@@ -89,6 +89,13 @@ def log_of(project, encoder, split, shard):
     return (project.work / name).read_text(encoding="utf-8")
 
 
+def reverse_keys(value):
+    """A config with the keys in another order, at every depth."""
+    if isinstance(value, dict):
+        return {key: reverse_keys(item) for key, item in reversed(value.items())}
+    return [reverse_keys(item) for item in value] if isinstance(value, list) else value
+
+
 def utterances(project, split):
     path = project.work / f"results/predictions/base/seed-1/{split}.parquet"
     return pq.read_table(path)["utterance_id"].to_pylist()
@@ -106,6 +113,7 @@ def test_a_touch_runs_nothing(project, moment):
     for folder in (project.corpus, project.work / "encoders", project.checkout):
         for path in folder.rglob("*"):
             os.utime(path, moment)
+    project.config = reverse_keys(project.config)
     os.utime(project.work / "config.yaml", moment)
     project.expect_plan(set())
 
@@ -175,7 +183,7 @@ def test_a_test_split_comes_and_goes(project):
     assert "results/predictions/base/seed-1/second.parquet" in listed
     assert set(project.artefacts()) == set(before) | {"notes.txt"}
     assert not [path for path in (project.work / "results").rglob("*") if "second" in str(path)]
-    assert "\n0 files" in project.run("--dry-run", "prune").stdout
+    assert " 0 files that " in project.run("--dry-run", "prune").stdout
     project.expect_plan(set())
 
 
@@ -195,10 +203,14 @@ def test_what_evaluation_is_told(project):
 
 def test_a_deleted_result(project):
     (project.work / "results/ablation_table.csv").unlink()
-    project.expect_plan({"score", "study_label_shift"})
-    (project.work / "results/embeddings/plain/test/shard-001.tfrecord").unlink()
-    project.expect({"embed_shard plain test 001", "summarise_embeddings plain test"} | scores("test", "base"))
+    project.expect({"score", "study_label_shift"})
+    # What is there for other files only is made again when one of these has to be: Snakemake's way.
+    embeddings = "results/embeddings/plain/test/shard-001.tfrecord"
+    (project.work / embeddings).unlink()
+    project.expect_plan(set())
+    assert project.build(embeddings) == {"embed_shard plain test 001"}
     assert "4 reused, 0 embedded, 0 rejected" in log_of(project, "plain", "test", "001")
+    project.expect_plan(set())  # the same bytes
 
 
 def test_the_content_and_a_label_of_training_files(project):

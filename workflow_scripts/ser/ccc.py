@@ -38,4 +38,5 @@ def ccc_from_moments(mean_true, mean_pred, var_true, var_pred, covariance) -> np
 def pearson_from_moments(var_true, var_pred, covariance) -> np.ndarray:
     """Pearson's correlation from population moments, elementwise; 0 where a side is constant."""
     constant = (var_true <= NO_VARIANCE) | (var_pred <= NO_VARIANCE)
-    return np.where(constant, 0.0, covariance / np.sqrt(np.where(constant, 1.0, var_true * var_pred)))
+    r = covariance / np.sqrt(np.where(constant, 1.0, var_true * var_pred))
+    return np.where(constant, 0.0, np.clip(r, -1, 1))  # moments of a bootstrap draw are rounded

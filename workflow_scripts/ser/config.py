@@ -84,7 +84,7 @@ def resolve_ablations(config: dict) -> dict[str, dict]:
         ablation["features"] = "frames" if ablation["head"] == "transformer" else "embeddings"
         ablation["units"] = config["heads"][ablation["head"]]
         ablation["training"] = config["training"] | ablation.get("training", {})
-        ablations[name] = ablation
+        ablations[name] = dict(sorted(ablation.items()))  # in whatever order the file has them: that is no change
     if config["baseline"] not in ablations:
         raise DataError(f"config: baseline: {config['baseline']!r} is none of the ablations: {', '.join(ablations)}")
     return ablations
