@@ -3,17 +3,19 @@
 # Needs   config.yaml, the corpus and the encoder folders it names
 # Makes   results/manifests/{split}/shard-{shard}.csv, results/manifests/{split}/labels.csv (while the workflow is read)
 
+import functools
 import re
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import IOFile
 
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
 from ser import config as ser_config
-from ser import index, methods, sources
+from ser import index, methods, orphans, sources
 from ser.files import DataError
 
 try:
@@ -143,6 +145,42 @@ def calibration_inputs(wildcards):
     if any(method.enrolment for method in METHODS):
         files["enrolment"] = seed_files("enrolment_vectors", ablation, split)
     return train | files | compared_vectors(ablation, split)
+
+
+def forget_forced(dag):
+    """An embedding that the user forces is computed anew, not put together from records of the last run."""
+    for job in dag.needrun_jobs():
+        if job.rule.name.startswith("embed_shard") and dag.reason(job).forced:
+            shard = f"shard-{job.wildcards.shard}-*"
+            for record_file in Path(job.params.reuse_dir).glob(shard):
+                record_file.unlink()
+
+
+def makes(path):
+    """Whether a job of the present config makes a file."""
+    matches = (
+        product.match(path) for each in workflow.rules for product in each.products()
+    )
+    return any(is_in_corpus(**match.groupdict()) for match in matches if match)
+
+
+def is_in_corpus(split=None, shard=None, **others):
+    return shard is None or shard in INDEX.shards.get(split, ())
+
+
+def made(path):
+    """Whether Snakemake's notes say that a job of this workflow made a file."""
+    return workflow.persistence.rule(IOFile(path)) is not None
+
+
+@functools.cache
+def find_orphans():
+    return orphans.find_orphans(Path("results"), makes, made)
+
+
+def list_orphans(wildcards):
+    found = find_orphans()
+    return "\n".join([f"{len(found)} files that this config does not make", *found])
 
 
 wildcard_constraints:

@@ -76,15 +76,6 @@ use rule embed_shard as embed_shard_with_frames with:
         "Embeddings and frames of {wildcards.split}, shard {wildcards.shard}, by {wildcards.encoder}"
 
 
-def forget_forced(dag):
-    """An embedding that the user forces is computed anew, not put together from records of the last run."""
-    for job in dag.needrun_jobs():
-        if job.rule.name.startswith("embed_shard") and dag.reason(job).forced:
-            shard = f"shard-{job.wildcards.shard}-*"
-            for record_file in Path(job.params.reuse_dir).glob(shard):
-                record_file.unlink()
-
-
 onstart:
     # A job on a cluster's node reads the workflow again, and is forced always.
     if workflow.is_main_process:

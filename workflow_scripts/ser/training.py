@@ -1,6 +1,7 @@
 """Training: all seeds of an ablation side by side, over one reading of the data."""
 
 import os
+import re
 import zipfile
 from dataclasses import dataclass, field
 
@@ -149,15 +150,24 @@ def train_ablation(
 
 
 def save_model(path: str, model: keras.Model) -> None:
-    """Save a model in Keras format, atomically, with the same bytes for the same model (no dates)."""
+    """Save a model in Keras format, atomically, with the same bytes for the same model (no dates, no addresses)."""
     with atomic(path) as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary) as archive:
             parts = {name: archive.read(name) for name in sorted(archive.namelist())}
+        parts["config.json"] = _number_shared(parts["config.json"])
         parts["metadata.json"] = f'{{"keras_version": "{keras.__version__}", "date_saved": ""}}'.encode()
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for name, content in parts.items():
                 archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def _number_shared(config: bytes) -> bytes:
+    """Keras knows the objects that layers share by their addresses in memory: number them in order instead."""
+    numbers: dict[bytes, int] = {}
+    return re.sub(
+        rb'(?<="shared_object_id": )\d+', lambda found: b"%d" % numbers.setdefault(found[0], len(numbers)), config
+    )
 
 
 def ccc_loss(labels: tf.Tensor, predictions: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
