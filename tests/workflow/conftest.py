@@ -66,10 +66,9 @@ class Project:
         self.config = CONFIG
         return self
 
-    def copy_inputs(self, folder: Path) -> "Project":
-        """Another project with the same checkout, corpus, encoders and config, and no results."""
-        ignored = shutil.ignore_patterns("results", ".snakemake", "__pycache__")
-        shutil.copytree(self.folder, folder, ignore=ignored)
+    def copy(self, folder: Path, *left_out: str) -> "Project":
+        """This project in another folder: results and what Snakemake knows of them too, unless left out."""
+        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(*left_out))
         return Project(folder)
 
     @property
@@ -136,6 +135,11 @@ class Project:
         superfluous = {job: self.reasons[job] for job in sorted(found - expected)}
         return f"missing: {sorted(expected - found)}; superfluous: {superfluous}"
 
+    def list_checkout(self) -> set[tuple[Path, int]]:
+        """The files of the checkout with their modification times, but for Python's own."""
+        paths = [path for path in self.checkout.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        return {(path, path.stat().st_mtime_ns) for path in paths}
+
     def artefacts(self) -> dict[str, bytes]:
         """The content of everything that the workflow makes, but logs, benchmarks and its own notes."""
         results = self.work / "results"
@@ -145,10 +149,17 @@ class Project:
         return {str(name): path.read_bytes() for name, path in kept.items() if "digests" not in name.name}
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Project:
-    """A project that is built, for tests that each leave it as they found it, or up to date with what they changed."""
-    project = Project(tmp_path_factory.mktemp("project") / "main").make()
-    project.first_plan = project.plan()
-    project.first_build = project.build()
-    return project
+@pytest.fixture(scope="session")
+def built(tmp_path_factory) -> Project:
+    """A finished project. Nothing changes it: tests change copies."""
+    built = Project(tmp_path_factory.mktemp("project") / "built").make()
+    built.untouched = built.list_checkout()
+    built.first_plan = built.plan()
+    built.first_jobs = built.build()
+    return built
+
+
+@pytest.fixture
+def project(built, tmp_path) -> Project:
+    """A copy of the finished project, to be changed."""
+    return built.copy(tmp_path / "project")

@@ -1,11 +1,13 @@
 """After a change, what is planned is what runs, and both are what depends on the change: nothing less, nothing more.
 
-What should run is written out here, independently of the rules. The tests share one project; each leaves it up to date,
-with the names it found, so that they may also be run alone.
+What should run is written out here, independently of the rules. Every change is planned on a copy of the same finished
+project. Those that are quickly carried out are carried out too; the others with `pytest -m slow`.
 """
 
 import os
 import shutil
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +17,7 @@ EMBED = {"plain": "embed_shard", "framed": "embed_shard_with_frames"}
 SPLITS = ("train", "validation", "test")
 SHARDS = ("000", "001")
 OTHER_LABELS = (2.0, 3.0, 4.0)
+
 TABLES = {"check_protocol", "score", "study_label_shift"}
 MEASURED = {f"measure_audio {split} {shard}" for split in SPLITS for shard in SHARDS} | {"describe_corpus"}
 PREPARED = {"prepare_encoder plain", "prepare_encoder framed"}
@@ -30,7 +33,7 @@ def embedded(*encoders):
 def features(split, *shards):
     """Everything that is made of the audio of a split's shards."""
     jobs = {f"{EMBED[encoder]} {encoder} {split} {shard}" for encoder in EMBED for shard in shards}
-    jobs |= {f"summarise_embeddings {encoder} {split}" for encoder in EMBED}
+    jobs |= {f"summarise_embeddings {encoder} {split}" for encoder in EMBED if split != "validation"}
     return jobs | {f"measure_audio {split} {shard}" for shard in shards} | {"describe_corpus"}
 
 
@@ -51,13 +54,13 @@ def calibration(*ablations):
 
 
 def training(*ablations):
-    """From the training of ablations to the tables."""
+    """From training to the tables."""
     return (
         {f"train_ablation {ablation}" for ablation in ablations} | calibration(*ablations) | scores("test", *ablations)
     )
 
 
-def replace(project, file, seed):
+def replace(project, file, seed=500):
     """Give an audio file other content of the same size, with an older modification time."""
     path = project.corpus / "audio" / file
     before = path.stat()
@@ -72,9 +75,13 @@ def add_utterance(project, file, speaker, split):
     write_sheet(project.corpus, [*read_sheet(project.corpus), row])
 
 
-def remove_utterance(project, file):
-    (project.corpus / "audio" / file).unlink()
-    write_sheet(project.corpus, [row for row in read_sheet(project.corpus) if row["file"] != file])
+def remove_utterances(project, speaker, *files):
+    """Remove files, or all of a speaker."""
+    rows = read_sheet(project.corpus)
+    gone = [row for row in rows if row["speaker"] == speaker and (not files or row["file"] in files)]
+    for row in gone:
+        (project.corpus / "audio" / row["file"]).unlink()
+    write_sheet(project.corpus, [row for row in rows if row not in gone])
 
 
 def change_label(project, file):
@@ -84,9 +91,54 @@ def change_label(project, file):
     write_sheet(project.corpus, rows)
 
 
-def log_of(project, encoder, split, shard):
-    name = f"results/logs/embed_shard/{encoder}/{split}/shard-{shard}.log"
-    return (project.work / name).read_text(encoding="utf-8")
+def change_ablation(project, name, **options):
+    with project.configure() as config:
+        next(ablation for ablation in config["ablations"] if ablation["name"] == name).update(options)
+
+
+def add_ablation(project, **ablation):
+    with project.configure() as config:
+        config["ablations"].append(ablation)
+
+
+def remove_ablation(project, name):
+    with project.configure() as config:
+        config["ablations"] = [ablation for ablation in config["ablations"] if ablation["name"] != name]
+
+
+def change_config(project, section, **options):
+    with project.configure() as config:
+        config[section].update(options)
+
+
+def change_encoder(project, name, **options):
+    with project.configure() as config:
+        config["encoders"][name].update(options)
+
+
+def change_seeds(project, *seeds):
+    with project.configure() as config:
+        config["seeds"] = list(seeds)
+
+
+def add_split(project):
+    with project.configure() as config:
+        config["corpus"]["test_splits"] = ["test", "second"]
+    add_utterance(project, "other/a.wav", "other 0", "second")  # in shard 001
+    add_utterance(project, "other/b.wav", "other 0", "second")
+
+
+def edit(project, source):
+    path = project.checkout / "workflow_scripts" / source
+    path.write_text(path.read_text(encoding="utf-8") + "\n# An edit.\n", encoding="utf-8")
+
+
+def touch(project, moment):
+    for folder in (project.corpus, project.work / "encoders", project.checkout):
+        for path in folder.rglob("*"):
+            os.utime(path, moment)
+    project.config = reverse_keys(project.config)
+    os.utime(project.work / "config.yaml", moment)
 
 
 def reverse_keys(value):
@@ -96,109 +148,189 @@ def reverse_keys(value):
     return [reverse_keys(item) for item in value] if isinstance(value, list) else value
 
 
-def utterances(project, split):
+class Change(NamedTuple):
+    name: str
+    make: Callable
+    expected: set[str]
+    quick: bool = False  # to carry out
+
+
+BOTH = ("base", "fused")
+CHANGES = [
+    Change("nothing", lambda p: None, set()),
+    Change("touch", lambda p: touch(p, None), set()),
+    Change("touch with an old date", lambda p: touch(p, (10**9, 10**9)), set()),
+    Change("lost index", lambda p: shutil.rmtree(p.work / "results" / "manifests"), set()),
+    Change("audio, training", lambda p: replace(p, "train_0/u0.wav"), features("train", "000") | training(*BOTH)),
+    Change(
+        "audio, validation",
+        lambda p: replace(p, "validation_0/u0.wav"),
+        features("validation", "000") | training(*BOTH),
+    ),
+    Change("audio, test", lambda p: replace(p, "test_4/u0.wav"), features("test", "001") | scores("test", *BOTH)),
+    Change(
+        "utterance more, test",
+        lambda p: add_utterance(p, "test_4/new.wav", "test 4", "test"),
+        labels("test") | features("test", "001") | scores("test", *BOTH),
+    ),
+    Change(
+        "utterance less, test",
+        lambda p: remove_utterances(p, "test 4", "test_4/u0.wav"),
+        labels("test") | features("test", "001") | scores("test", *BOTH),
+    ),
+    Change(
+        "speaker more, test",
+        lambda p: add_utterance(p, "extra/new.wav", "extra 0", "test"),  # in shard 000
+        labels("test") | features("test", "000") | scores("test", *BOTH),
+    ),
+    Change(
+        "speaker less, test",
+        lambda p: remove_utterances(p, "test 0"),
+        labels("test") | features("test", "000") | scores("test", *BOTH),
+    ),
+    Change(
+        "speaker less, training",
+        lambda p: remove_utterances(p, "train 1"),
+        labels("train") | features("train", "001") | training(*BOTH),
+    ),
+    Change(
+        "shard less, test",  # its only speaker
+        lambda p: remove_utterances(p, "test 4"),
+        labels("test") | {f"summarise_embeddings {encoder} test" for encoder in EMBED} | scores("test", *BOTH),
+    ),
+    Change("split more", add_split, labels("second") | features("second", "001") | scores("second", *BOTH)),
+    Change("label, training", lambda p: change_label(p, "train_1/u0.wav"), labels("train") | training(*BOTH)),
+    Change(
+        "label, validation", lambda p: change_label(p, "validation_1/u0.wav"), labels("validation") | training(*BOTH)
+    ),
+    Change("label, test", lambda p: change_label(p, "test_0/u0.wav"), labels("test") | TABLES, quick=True),
+    Change("ablation changed", lambda p: change_ablation(p, "base", outputs="separate"), training("base")),
+    Change(
+        "ablation more",
+        lambda p: add_ablation(p, name="third", encoder="plain", layer=1),
+        training("third"),
+        quick=True,
+    ),
+    Change("ablation less", lambda p: remove_ablation(p, "fused"), TABLES, quick=True),
+    Change("seed more", lambda p: change_seeds(p, 1, 2), training(*BOTH)),
+    Change("seed less", lambda p: change_seeds(p, 2), training(*BOTH)),
+    Change("PLDC grid", lambda p: change_config(p, "calibration", k=[1, 2, 3]), calibration(*BOTH), quick=True),
+    Change("bootstrap", lambda p: change_config(p, "evaluation", bootstrap_draws=101), {"score", "study_label_shift"}),
+    Change("epochs", lambda p: change_config(p, "training", epochs=3), training(*BOTH)),
+    Change(
+        "frames layer", lambda p: change_encoder(p, "framed", frames_layer=1), embedded("framed") | training("fused")
+    ),
+    Change(
+        "encoder weights",
+        lambda p: p.scale_encoder("plain", 1.1),
+        {"prepare_encoder plain"} | embedded("plain") | training("base"),
+    ),
+    Change("mfcc.py", lambda p: edit(p, "ser/mfcc.py"), MEASURED | training("fused") | calibration("base")),
+    Change("hubert.py", lambda p: edit(p, "ser/hubert.py"), embedded(*EMBED) | training(*BOTH)),
+    Change("encoder.py", lambda p: edit(p, "ser/encoder.py"), PREPARED | embedded(*EMBED) | training(*BOTH)),
+    Change("training.py", lambda p: edit(p, "ser/training.py"), training(*BOTH)),
+    Change("calibration.py", lambda p: edit(p, "ser/calibration.py"), calibration(*BOTH)),
+    Change("tables.py", lambda p: edit(p, "ser/tables.py"), {"score", "study_label_shift"}),
+    Change("metadata.py", lambda p: edit(p, "ser/metadata.py"), {"describe_corpus"}, quick=True),
+    Change("label_shift.py", lambda p: edit(p, "ser/label_shift.py"), {"study_label_shift"}),
+    Change("index.py", lambda p: edit(p, "ser/index.py"), set()),
+    Change("predict_split.py", lambda p: edit(p, "predict_split.py"), scores("test", *BOTH)),
+    Change("build_labels.py", lambda p: edit(p, "build_labels.py"), LABELS | training(*BOTH)),
+]
+
+
+def test_a_first_run_makes_everything(built):
+    expected = MEASURED | PREPARED | embedded(*EMBED) | LABELS | training(*BOTH)
+    assert built.first_plan == expected
+    assert built.first_jobs == expected
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+def test_what_a_change_plans(project, change):
+    change.make(project)
+    project.expect_plan(change.expected)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [pytest.param(change, marks=() if change.quick else pytest.mark.slow) for change in CHANGES if change.expected],
+    ids=lambda change: change.name,
+)
+def test_what_a_change_runs(project, change):
+    change.make(project)
+    project.expect(change.expected)
+
+
+def log_of(project, encoder, split, shard):
+    name = f"results/logs/embed_shard/{encoder}/{split}/shard-{shard}.log"
+    return (project.work / name).read_text(encoding="utf-8")
+
+
+def read_utterances(project, split):
     path = project.work / f"results/predictions/base/seed-1/{split}.parquet"
     return pq.read_table(path)["utterance_id"].to_pylist()
 
 
-def test_a_first_run_makes_everything(project):
-    expected = MEASURED | PREPARED | embedded("plain", "framed") | LABELS | training("base", "fused")
-    assert project.first_plan == expected
-    assert project.first_build == expected
-    project.expect_plan(set())
-
-
-@pytest.mark.parametrize("moment", [None, (10**9, 10**9)], ids=["now", "2001"])
-def test_a_touch_runs_nothing(project, moment):
-    for folder in (project.corpus, project.work / "encoders", project.checkout):
-        for path in folder.rglob("*"):
-            os.utime(path, moment)
-    project.config = reverse_keys(project.config)
-    os.utime(project.work / "config.yaml", moment)
-    project.expect_plan(set())
-
-
-def test_a_lost_index_is_made_again_and_runs_nothing(project):
-    shutil.rmtree(project.work / "results" / "manifests")
-    project.expect_plan(set())
-
-
-def test_the_content_of_a_test_file(project):
+def test_a_file_that_is_damaged_and_repaired(project):
     before = project.artefacts()
-    original = (project.corpus / "audio/test_4/u1.wav").read_bytes()
-    below = features("test", "001") | scores("test", "base", "fused")
+    path = project.corpus / "audio/test_4/u1.wav"
+    content = path.read_bytes()
+    below = features("test", "001") | scores("test", *BOTH)
 
-    replace(project, "test_4/u1.wav", seed=500)
+    path.write_bytes(b"no audio at all")
+    project.expect(below)
+    assert "test_4/u1.wav" in project.artefacts()["metadata/rejected.csv"].decode()
+    assert "test_4/u1.wav" not in read_utterances(project, "test")
+
+    path.write_bytes(content)
     project.expect(below)
     for encoder in EMBED:
         assert "3 reused, 1 embedded, 0 rejected" in log_of(project, encoder, "test", "001")
-    assert project.artefacts()["ablation_table.csv"] != before["ablation_table.csv"]
-
-    (project.corpus / "audio/test_4/u1.wav").write_bytes(b"no audio at all")
-    project.expect(below)
-    assert "test_4/u1.wav" in project.artefacts()["metadata/rejected.csv"].decode()
-    assert "test_4/u1.wav" not in utterances(project, "test")
-
-    (project.corpus / "audio/test_4/u1.wav").write_bytes(original)
-    project.expect(below)
     assert project.artefacts() == before
 
 
-def test_utterances_and_speakers_of_a_test_split(project):
-    before = project.artefacts()
+def test_what_comes_and_goes_leaves_nothing_behind(project):
+    """A test utterance, a test speaker and a test split: tables after are those before; the rest can be pruned."""
+    before, sheet = project.artefacts(), read_sheet(project.corpus)
     add_utterance(project, "test_4/new.wav", "test 4", "test")
-    one = labels("test") | features("test", "001") | scores("test", "base", "fused")
-    project.expect_plan(one)
-    add_utterance(project, "extra/new.wav", "extra 0", "test")  # in shard 000
-    both = one | features("test", "000")
-    project.expect(both)
-    assert "extra/new.wav" in utterances(project, "test")
-
-    remove_utterance(project, "extra/new.wav")
-    remove_utterance(project, "test_4/new.wav")
-    project.expect(both)
-    assert project.artefacts() == before
-
-
-def test_a_test_split_comes_and_goes(project):
-    before = project.artefacts()
-    sheet = read_sheet(project.corpus)
-    with project.configure() as config:
-        config["corpus"]["test_splits"] = ["test", "second"]
-    project.expect_plan(set())  # a name that the sheet does not use
-    add_utterance(project, "other/a.wav", "other 0", "second")  # in shard 001
-    add_utterance(project, "other/b.wav", "other 0", "second")
-    project.expect(labels("second") | features("second", "001") | scores("second", "base", "fused"))
+    add_utterance(project, "extra/new.wav", "extra 0", "test")
+    add_split(project)
+    added = labels("test") | features("test", *SHARDS) | scores("test", *BOTH)
+    project.expect(added | labels("second") | features("second", "001") | scores("second", *BOTH))
+    assert {"test_4/new.wav", "extra/new.wav"} < set(read_utterances(project, "test"))
+    assert read_utterances(project, "second") == ["other/a.wav", "other/b.wav"]
 
     write_sheet(project.corpus, sheet)
-    project.expect({"describe_corpus"} | TABLES)
+    project.expect(added)
     after = project.artefacts()
     assert {name: after[name] for name in before} == before
 
-    # What is left of it is listed by `snakemake -n prune` and removed by `snakemake prune`.
     (project.work / "results" / "notes.txt").write_text("mine")
     listed = project.run("--dry-run", "prune").stdout
-    assert set(project.artefacts()) > set(before)
+    assert set(project.artefacts()) > {*before, "notes.txt"}
     project.run("prune")
     assert "results/predictions/base/seed-1/second.parquet" in listed
-    assert set(project.artefacts()) == set(before) | {"notes.txt"}
+    assert set(project.artefacts()) == {*before, "notes.txt"}
     assert not [path for path in (project.work / "results").rglob("*") if "second" in str(path)]
     assert " 0 files that " in project.run("--dry-run", "prune").stdout
     project.expect_plan(set())
 
 
-def test_a_test_label(project):
-    change_label(project, "test_0/u0.wav")
-    project.expect(labels("test") | TABLES)
+def test_a_training_file_and_label_changed_and_changed_back(project):
+    before, sheet = project.artefacts(), read_sheet(project.corpus)
+    path = project.corpus / "audio/train_0/u0.wav"
+    content = path.read_bytes()
+    expected = features("train", "000") | labels("train") | training(*BOTH)
 
+    replace(project, "train_0/u0.wav")
+    change_label(project, "train_1/u0.wav")
+    project.expect(expected)
+    assert project.artefacts()["ablation_table.csv"] != before["ablation_table.csv"]
 
-def test_what_evaluation_is_told(project):
-    with project.configure() as config:
-        config["evaluation"]["bootstrap_draws"] += 1
-    project.expect_plan({"score", "study_label_shift"})
-    with project.configure() as config:
-        config["calibration"]["k"] = [1, 2, 3]
-    project.expect(calibration("base", "fused"))
+    path.write_bytes(content)
+    write_sheet(project.corpus, sheet)
+    project.expect(expected)
+    assert project.artefacts() == before
 
 
 def test_a_deleted_result(project):
@@ -213,93 +345,30 @@ def test_a_deleted_result(project):
     project.expect_plan(set())  # the same bytes
 
 
-def test_the_content_and_a_label_of_training_files(project):
-    replace(project, "train_0/u0.wav", seed=600)  # shard 000
-    expected = features("train", "000") | training("base", "fused")
-    project.expect_plan(expected)
-    change_label(project, "train_1/u0.wav")
-    expected |= labels("train")
-    project.expect(expected)
+@pytest.mark.parametrize("arguments", [["--forceall"], ["--forcerun", "embed_shard", "--"]])
+def test_force_embeds_again(project, arguments):
+    assert "embed_shard plain test 001" in project.build(*arguments, "results/embeddings/plain/test/shard-001.tfrecord")
+    assert "0 reused, 4 embedded, 0 rejected" in log_of(project, "plain", "test", "001")
 
 
-def test_a_validation_label(project):
-    before = read_sheet(project.corpus)
-    change_label(project, "validation_0/u0.wav")
-    project.expect_plan(labels("validation") | training("base", "fused"))
-    write_sheet(project.corpus, before)
-    project.expect_plan(set())
+def test_the_checkout_is_left_alone(built):
+    """The workflow may be installed where its users cannot write."""
+    assert built.list_checkout() == built.untouched
 
 
-def test_ablations_that_change_come_and_go(project):
-    with project.configure() as config:
-        config["ablations"][0]["outputs"] = "separate"
-    project.expect_plan(training("base"))
-    with project.configure() as config:
-        config["ablations"].append({"name": "third", "encoder": "plain", "layer": 1, "training": {"epochs": 1}})
-    project.expect(training("base", "third"))
-    with project.configure() as config:
-        config["ablations"].pop()
-    project.expect(TABLES)
+@pytest.mark.slow
+def test_similar_speaker_weighting_trains_for_test_speakers(project):
+    add_ablation(project, name="weighted", encoder="plain", weighting="similar_speakers")
+    project.expect(training("weighted"))
+    replace(project, "test_4/u0.wav")
+    project.expect(features("test", "001") | scores("test", *BOTH) | training("weighted"))
 
 
-def test_an_encoder_and_its_options(project):
-    with project.configure() as config:
-        config["encoders"]["framed"]["frames_layer"] = 1
-    expected = embedded("framed") | training("fused")
-    project.expect_plan(expected)
-    project.scale_encoder("plain", 1.1)
-    project.expect(expected | {"prepare_encoder plain"} | embedded("plain") | training("base"))
-
-
-def edit(project, source):
-    path = project.checkout / "workflow_scripts" / source
-    path.write_text(path.read_text(encoding="utf-8") + "\n# An edit.\n", encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("ser/mfcc.py", MEASURED | training("fused") | calibration("base")),
-        ("ser/hubert.py", embedded("plain", "framed") | training("base", "fused")),
-        ("ser/encoder.py", PREPARED | embedded("plain", "framed") | training("base", "fused")),
-        ("ser/training.py", training("base", "fused")),
-        ("ser/calibration.py", calibration("base", "fused")),
-        ("ser/tables.py", {"score", "study_label_shift"}),
-        ("ser/metadata.py", {"describe_corpus"}),
-        ("ser/label_shift.py", {"study_label_shift"}),
-        ("ser/index.py", set()),
-        ("predict_split.py", scores("test", "base", "fused")),
-        ("build_labels.py", LABELS | training("base", "fused")),
-    ],
-)
-def test_an_edit_of_a_module_or_script(project, source, expected):
-    path = project.checkout / "workflow_scripts" / source
-    before = path.read_text(encoding="utf-8")
-    edit(project, source)
-    project.expect_plan(expected)
-    path.write_text(before, encoding="utf-8")
-
-
-def test_one_seed_more_and_an_edit_that_runs(project):
-    with project.configure() as config:
-        config["seeds"] = [1, 2]
-    project.expect_plan(training("base", "fused"))
-    edit(project, "ser/mfcc.py")
-    project.expect(training("base", "fused") | MEASURED)
-
-
-def test_force_embeds_again(project):
-    target = "results/embeddings/plain/test/shard-001.tfrecord"
-    for arguments in (["--forceall", target], ["--forcerun", "embed_shard", "--", target]):
-        assert "embed_shard plain test 001" in project.build(*arguments)
-        assert "0 reused, 4 embedded, 0 rejected" in log_of(project, "plain", "test", "001")
-    project.build()
-
-
-def test_a_clean_build_on_one_core_gives_the_same_bytes(project, tmp_path):
-    """Two builds agree to the last digit, one of them on two cores and after whatever changes came before."""
-    clean = project.copy_inputs(tmp_path / "clean")
+@pytest.mark.slow
+def test_two_clean_builds_give_the_same_bytes(built, tmp_path):
+    """To the last digit, one of them on one core."""
+    clean = built.copy(tmp_path / "clean", "results", ".snakemake")
     clean.build(cores=1)
-    built, expected = project.artefacts(), clean.artefacts()
-    assert set(expected) <= set(built)  # what an old config made is left there
-    assert [name for name in expected if built[name] != expected[name]] == []
+    expected, found = built.artefacts(), clean.artefacts()
+    assert set(found) == set(expected)
+    assert [name for name in expected if found[name] != expected[name]] == []
