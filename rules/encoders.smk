@@ -1,6 +1,7 @@
 # Encoders, and the embeddings that they make of a shard.
 #
-# Needs   the folder or hub model of config `encoders`, results/manifests/{split}/shard-{shard}.csv, its audio files
+# Needs   the folder or hub model of config `encoders`, results/manifests/{split}/shard-{shard}.csv, its audio files;
+#         of adapted encoders those that rules/adaptation.smk makes, and results/speaker_embeddings/…
 # Makes   results/encoders/{encoder}/, results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord,
 #         results/frames/… of encoders of which a head reads frames, results/encoder_summaries/{encoder}/{split}.parquet
 
@@ -8,6 +9,7 @@ EMBEDDING_CODE = library("embed_shard.py")
 
 
 rule prepare_encoder:
+    """Bring a HuBERT from the hub or a folder into the workflow's form."""
     input:
         code=library("prepare_encoder.py"),
     output:
@@ -19,6 +21,8 @@ rule prepare_encoder:
         "results/logs/prepare_encoder/{encoder}.log",
     benchmark:
         "results/benchmarks/prepare_encoder/{encoder}.tsv"
+    wildcard_constraints:
+        encoder=one_of(set(ENCODERS) - ADAPTED_ENCODERS),
     conda:
         "../envs/encoder.yaml"
     resources:
@@ -34,10 +38,12 @@ rule prepare_encoder:
 
 
 rule embed_shard:
+    """Embed one shard: every layer averaged over time."""
     input:
         manifest="results/manifests/{split}/shard-{shard}.csv",
         card="results/encoders/{encoder}/card.json",
         weights="results/encoders/{encoder}/model.safetensors",
+        vectors=speaker_vectors_of,
         code=EMBEDDING_CODE,
     output:
         pooled="results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord",
@@ -46,7 +52,7 @@ rule embed_shard:
     benchmark:
         "results/benchmarks/embed_shard/{encoder}/{split}/shard-{shard}.tsv"
     wildcard_constraints:
-        encoder=one_of(set(config["encoders"]) - FRAMED_ENCODERS),
+        encoder=one_of(set(ENCODERS) - FRAMED_ENCODERS),
     conda:
         "../envs/encoder.yaml"
     threads: encoder_option("threads")
@@ -83,6 +89,7 @@ onstart:
 
 
 rule summarise_embeddings:
+    """Mean and variance of each speaker's embeddings."""
     input:
         embeddings=lambda wildcards: shards(
             "results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord",
@@ -107,10 +114,11 @@ rule summarise_embeddings:
 
 
 rule embeddings:
+    """Target: the embeddings of all encoders and shards."""
     input:
         [
             path
-            for encoder in config["encoders"]
+            for encoder in ENCODERS
             for split in INDEX.shards
             for path in shards(
                 "results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord",

@@ -17,4 +17,5 @@ embed.embed_shard(
     audio=snakemake.params.audio,
     reuse_dir=snakemake.params.reuse_dir,
     fingerprint=snakemake.params.fingerprint,
+    vectors_path=snakemake.input.get("vectors"),
 )

@@ -162,3 +162,15 @@ def test_audio_too_short_for_a_frame_is_refused(tmp_path):
     make(tmp_path, **TINY)
     with pytest.raises(DataError, match="less than 400 samples makes no frame: set audio.min_seconds to 0.025"):
         Encoder(tmp_path, "cpu").embed([np.ones(399, np.float32)])
+
+
+def test_weights_that_are_not_the_cards_are_refused(tmp_path):
+    model = HubertModel(HubertConfig(**TINY))
+    encoder.save(model, Wav2Vec2FeatureExtractor(), tmp_path)
+    Encoder(tmp_path, "cpu")
+    weights = tmp_path / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-100] ^= 1  # one bit, in the middle of a tensor
+    weights.write_bytes(content)
+    with pytest.raises(DataError, match="model.safetensors: is damaged"):
+        Encoder(tmp_path, "cpu")

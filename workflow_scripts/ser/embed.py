@@ -45,13 +45,15 @@ def embed_shard(
     audio: dict,
     reuse_dir: str | Path | None,
     fingerprint: str,
+    vectors_path: str | Path | None = None,
 ) -> None:
     """Write a shard's pooled records and, where `frames_path` is given, the frames of layer `frames_layer`.
 
     `audio` holds `min_seconds`, `max_seconds` and `silence_db`; utterances that it rejects have no record. With
     `reuse_dir` (one folder an encoder and split), records of the last run are taken where the audio's content, the
     encoder, the options and the caller's `fingerprint` (of the code) are the same, and hard links to this run's files
-    are left there for the next one. Raises DataError where an embedding does not fit `dtype`.
+    are left there for the next one. A personalised encoder needs `vectors_path`, the vectors of the shard's speakers
+    (`placement.write_shard`). Raises DataError where an embedding does not fit `dtype`.
     """
     encoder_dir, device = Path(encoder_dir), _resolve(device)
     outputs = {"pooled": Path(pooled_path)} | ({"frames": Path(frames_path)} if frames_path else {})
@@ -66,9 +68,10 @@ def embed_shard(
         frames_layer %= layers + 1  # -1 is the last
     utterances = manifests.read(manifest)
     shard = Path(manifest).stem
+    vectors = read_json(vectors_path) if vectors_path else None
     stash: dict[str, Path] = {}
     if reuse_dir:
-        key = _fingerprint(encoder_dir, [frames_layer, dtype, device, audio, fingerprint])
+        key = _fingerprint(encoder_dir, [frames_layer, dtype, device, audio, fingerprint, vectors])
         stash = {kind: Path(reuse_dir) / f"{shard}-{key}.{kind}.tfrecord" for kind in outputs}
     reusable = _reusable(stash.values(), utterances)
     todo = [utterance for utterance in utterances if utterance.utterance_id not in reusable]
@@ -79,7 +82,7 @@ def embed_shard(
         put = {kind: stack.enter_context(writer(path)) for kind, path in outputs.items()}
         old = _old_records(stash, reusable)
         new = stack.enter_context(
-            contextlib.closing(_embed(todo, encoder_dir, frames_layer, dtype, device, threads, audio))
+            contextlib.closing(_embed(todo, encoder_dir, frames_layer, dtype, device, threads, audio, vectors))
         )
         # both in order of id, as manifests are: merged, they need the memory of one record each
         for records in heapq.merge(old, new, key=lambda records: records["pooled"].utterance_id):
@@ -104,6 +107,7 @@ def _embed(
     device: str,
     threads: int | None,
     audio: dict,
+    vectors: dict[str, list[float]] | None,
 ) -> Iterator[Records]:
     """Yield the records of the utterances in order, without the rejected ones."""
     if not utterances:
@@ -116,7 +120,8 @@ def _embed(
         done = 0
         for batch in _batches(decoded, encoder.batch_seconds * SAMPLE_RATE):
             waves = [samples for _, samples in batch]
-            for (utterance, samples), result in zip(batch, encoder.embed(waves, frames_layer), strict=True):
+            own = None if vectors is None else [vectors[utterance.speaker_id] for utterance, _ in batch]
+            for (utterance, samples), result in zip(batch, encoder.embed(waves, frames_layer, own), strict=True):
                 arrays = {"pooled": result.pooled} | ({} if result.frames is None else {"frames": result.frames})
                 yield {kind: _record(utterance, result.n_frames, array, dtype) for kind, array in arrays.items()}
                 done += 1

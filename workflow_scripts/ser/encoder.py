@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 
 SAMPLE_RATE = 16_000  # Hz
 STRIDE = 320  # samples a frame: 50 Hz
+HEAD = "adaptation.safetensors"  # what pre-training here learned beside the encoder
 FILES = ["config.json", "preprocessor_config.json", "card.json", "model*.safetensors", "model.safetensors.index.json"]
+FILES += [HEAD]
 
 
 def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
@@ -31,10 +33,8 @@ def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
     Raises DataError, naming the folder and key, for what is no HuBERT, has no (or pickled only) or incomplete weights,
     or expects another sampling rate.
     """
-    folder, commit = _fetch(base, revision)
-    config = _config(folder)
-    extractor = _feature_extractor(folder)
-    model = _weights(folder, config)
+    folder, commit = fetch(base, revision)
+    model, extractor = load(folder)
     origin = read_json(folder / "card.json") if (folder / "card.json").exists() else {}
     save(
         model,
@@ -73,7 +73,14 @@ def save(model: HubertModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str |
     )
 
 
-def _fetch(base: str, revision: str | None) -> tuple[Path, str | None]:
+def load(folder: Path) -> tuple[HubertModel, Wav2Vec2FeatureExtractor]:
+    """The model of a local folder, in evaluation mode, and what its input must be like; errors as in `prepare`."""
+    config = _config(folder)
+    extractor = _feature_extractor(folder)
+    return _weights(folder, config), extractor
+
+
+def fetch(base: str, revision: str | None) -> tuple[Path, str | None]:
     """A local folder with the encoder's files, and the commit where it comes from the hub."""
     if Path(base).is_dir():
         if revision is not None:

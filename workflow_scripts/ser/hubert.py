@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from ser.files import DataError, read_json
+from ser.files import DataError, read_json, sha256
 
 HOP, WINDOW = 320, 400  # samples from a frame to the next (50 Hz at 16 kHz), and that a frame sees
 INNER, CONTEXT = 3000, 500  # frames: a minute, seeing 10 s more on either side
@@ -99,8 +99,9 @@ def _activation(gelu: bool) -> tuple:
 class Encoder:
     """A frozen HuBERT from an encoder's folder (`config.json`, `preprocessor_config.json`, `model.safetensors`).
 
-    `device` is `auto` (CUDA where present, else CPU), `cpu` or `cuda`; CUDA computes in bfloat16 (float16 on cards
-    without it), the CPU in float32 with `threads` threads.
+    Where `card.json` names a `position`, it is a personalised one (PAPT). `device` is `auto` (CUDA where present, else
+    CPU), `cpu` or `cuda`; CUDA computes in bfloat16 (float16 on cards without it), the CPU in float32 with `threads`
+    threads.
     """
 
     def __init__(self, folder: str | Path, device: str = "auto", threads: int | None = None):
@@ -118,8 +119,13 @@ class Encoder:
         self.batch_seconds, self.chunk = BATCH_SECONDS[self.like.device.type], CHUNK[self.like.device.type]
         self.config = config = read_json(folder / "config.json")
         self.normalise = read_json(folder / "preprocessor_config.json")["do_normalize"]
+        card = read_json(folder / "card.json") if (folder / "card.json").exists() else {}
+        self.position = card.get("position")  # of a vector of the speaker
         self.stable, self.grouped = config["do_stable_layer_norm"], config["feat_extract_norm"] == "group"
-        self._build(load_file(folder / "model.safetensors"))
+        weights = folder / "model.safetensors"
+        if card.get("weights_sha256", digest := sha256(weights)) != digest:
+            raise DataError(f"{weights}: is damaged (its SHA-256 is not the card's); delete it and run again")
+        self._build(load_file(weights))
 
     def _build(self, weights: dict[str, torch.Tensor]) -> None:
         config, eps = self.config, self.config["layer_norm_eps"]
@@ -171,8 +177,12 @@ class Encoder:
             self.layers.append(layer)
 
     @torch.inference_mode()
-    def embed(self, waves: list[np.ndarray], frames_layer: int | None = None) -> list[Embedding]:
+    def embed(
+        self, waves: list[np.ndarray], frames_layer: int | None = None, vectors: list[np.ndarray] | None = None
+    ) -> list[Embedding]:
         """Embed utterances (float32 samples at 16 kHz, 25 ms at least); `frames_layer` 0 is the Transformer's input.
+
+        `vectors`, (width,) each, are of the utterances' speakers: a personalised encoder needs them.
 
         Hidden states are those of transformers' `output_hidden_states`: with a pre-norm Transformer (large, xlarge) the
         last one is the last layer's output before the encoder's final LayerNorm.
@@ -181,6 +191,10 @@ class Encoder:
             raise DataError(
                 f"audio of less than {WINDOW} samples makes no frame: set audio.min_seconds to 0.025 or more"
             )
+        if (vectors is None) != (self.position is None):
+            raise DataError("a personalised encoder, and no other, needs a vector of each speaker")
+        if vectors is not None:
+            stacked = torch.from_numpy(np.stack(vectors).astype(np.float32)).to(self.like)  # (waves, width)
         fronts = [self._prepare(wave) for wave in waves]
         n_frames = [(len(wave) - WINDOW) // HOP + 1 for wave in waves]
         sums = np.zeros((len(waves), len(self.layers) + 1, self.config["hidden_size"]))
@@ -189,7 +203,8 @@ class Encoder:
             features = [self._features(*fronts[i], start, end) for i, start, end, _ in spans]
             lengths = [len(part) for part in features]
             totals = []
-            for layer, state in enumerate(self._hidden_states(torch.cat(features), lengths)):  # (all frames, width)
+            own = None if vectors is None else stacked[[i for i, *_ in spans]]
+            for layer, state in enumerate(self._hidden_states(torch.cat(features), lengths, own)):  # (frames, width)
                 parts = [part[inner] for part, (*_, inner) in zip(state.split(lengths), spans, strict=True)]
                 totals.append(torch.stack([part.sum(0, dtype=torch.float32) for part in parts]))
                 if layer == frames_layer:
@@ -259,20 +274,35 @@ class Encoder:
             chunks.append(x)
         return torch.cat(chunks)
 
-    def _hidden_states(self, x: torch.Tensor, lengths: list[int]) -> Iterator[torch.Tensor]:
-        """Packed features (all frames, conv_dim) -> each hidden state (all frames, width)."""
+    def _hidden_states(
+        self, x: torch.Tensor, lengths: list[int], vectors: torch.Tensor | None
+    ) -> Iterator[torch.Tensor]:
+        """Packed features (all frames, conv_dim) -> each hidden state (all frames, width).
+
+        `vectors`, (utterances, width), are of the speakers; where they go is as in `masked_prediction`.
+        """
+        spread = None if vectors is None else vectors.repeat_interleave(torch.tensor(lengths), 0)
         x = self.projection(self.features_norm(x))
         x = x + torch.cat([self._positions(part) for part in x.split(lengths)])
         x = x if self.stable else self.norm(x)
-        yield x
-        for layer in self.layers:
+        if self.position == "first":
+            x = x + spread
+        frames = slice(None)
+        if self.position == "prefix":
+            x = torch.cat([row for own in zip(vectors[:, None], x.split(lengths), strict=True) for row in own])
+            lengths = [length + 1 for length in lengths]
+            firsts = torch.tensor(lengths).cumsum(0) - torch.tensor(lengths)
+            frames = torch.ones(len(x), dtype=torch.bool)
+            frames[firsts] = False
+        yield x[frames]
+        for number, layer in enumerate(self.layers, 1):
             y = self._attention(layer["qkv"](layer["norm"](x) if self.stable else x), lengths)
             x = layer["mixed"](y) + x
             x = x if self.stable else layer["norm"](x)
             y = layer["wide"](layer["final_norm"](x) if self.stable else x, gelu=True)
             x = layer["narrow"](y) + x
             x = x if self.stable else layer["final_norm"](x)
-            yield x
+            yield x[frames] + spread if self.position == "last" and number == len(self.layers) else x[frames]
 
     def _positions(self, x: torch.Tensor) -> torch.Tensor:
         """The convolutional position embedding of one utterance: (frames, width) -> the same."""
