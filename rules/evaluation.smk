@@ -19,6 +19,7 @@ CALIBRATED = "results/calibrated/{ablation}/seed-{seed}/{split}.parquet"
 
 
 rule choose_calibration:
+    """Choose k and alpha of each calibration on validation speakers."""
     input:
         unpack(calibration_inputs),
         train_labels="results/labels/train.parquet",
@@ -46,6 +47,7 @@ rule choose_calibration:
 
 
 rule calibrate:
+    """Calibrate one ablation's predictions of one split."""
     input:
         unpack(calibration_inputs),
         train_labels="results/labels/train.parquet",
@@ -76,6 +78,7 @@ rule calibrate:
 
 
 rule check_protocol:
+    """Check that no speaker crosses splits and no test label reached calibration."""
     input:
         labels=expand("results/labels/{split}.parquet", split=["train", *SCORED_SPLITS]),
         choices=expand(
@@ -108,6 +111,7 @@ rule check_protocol:
 
 
 rule score:
+    """Score everything: ablation_table.csv and the tables by speaker."""
     input:
         protocol="results/protocol.json",
         train_labels="results/labels/train.parquet",
@@ -121,9 +125,21 @@ rule score:
         cards=expand("results/encoders/{encoder}/card.json", encoder=EVALUATED_ENCODERS),
         code=library("score.py"),
     output:
-        table="results/ablation_table.csv",
-        speaker_table="results/speaker_table.csv",
-        speaker_summary="results/speaker_summary.csv",
+        table=report(
+            "results/ablation_table.csv",
+            caption="report/ablation_table.rst",
+            category="Scores",
+        ),
+        speaker_table=report(
+            "results/speaker_table.csv",
+            caption="report/speaker_table.rst",
+            category="Speakers",
+        ),
+        speaker_summary=report(
+            "results/speaker_summary.csv",
+            caption="report/speaker_summary.rst",
+            category="Speakers",
+        ),
     log:
         "results/logs/score/score.log",
     benchmark:
@@ -140,6 +156,7 @@ rule score:
                 key: options[key]
                 for key in ("encoder", "speaker", "fusion", "head", "weighting")
             }
+            | {"hears_test_speakers": hears_test_speakers(options["encoder"])}
             for name, options in ABLATIONS.items()
         },
         methods=config["calibration"]["methods"],
@@ -154,6 +171,7 @@ rule score:
 
 
 rule study_label_shift:
+    """Hold the shift of each test speaker's features and labels against performance."""
     input:
         speaker_table="results/speaker_table.csv",
         train_labels="results/labels/train.parquet",
@@ -169,9 +187,21 @@ rule study_label_shift:
         ),
         code=library("study_label_shift.py"),
     output:
-        shifts="results/label_shift.csv",
-        correlations="results/label_shift_correlations.csv",
-        plot="results/label_shift.svg",
+        shifts=report(
+            "results/label_shift.csv",
+            caption="report/label_shift.rst",
+            category="Label shift",
+        ),
+        correlations=report(
+            "results/label_shift_correlations.csv",
+            caption="report/label_shift_correlations.rst",
+            category="Label shift",
+        ),
+        plot=report(
+            "results/label_shift.svg",
+            caption="report/label_shift.rst",
+            category="Label shift",
+        ),
     log:
         "results/logs/study_label_shift/study_label_shift.log",
     benchmark:

@@ -9,6 +9,7 @@ PREDICTED = ["predictions", "speaker_vectors", "enrolment_vectors"]
 
 
 rule train_ablation:
+    """Train the heads of one ablation, all seeds in one job."""
     input:
         unpack(training_inputs),
         train_labels="results/labels/train.parquet",
@@ -33,7 +34,9 @@ rule train_ablation:
         "../envs/heads.yaml"
     threads: lambda wildcards: ABLATIONS[wildcards.ablation]["training"]["threads"]
     resources:
-        mem_mb=int(2000 + 1000 * config["training_memory_gb"]),
+        mem_mb=lambda wildcards, attempt: (
+            attempt * int(2000 + 1000 * config["training_memory_gb"])
+        ),
     params:
         ablation=ablation_settings,
         seeds=SEEDS,
@@ -45,6 +48,7 @@ rule train_ablation:
 
 
 rule predict_split:
+    """Predict one test split with the heads of one ablation."""
     input:
         embeddings=lambda wildcards: features_of(wildcards.ablation, wildcards.split),
         speakers=lambda wildcards: speakers_of(wildcards.ablation, wildcards.split),

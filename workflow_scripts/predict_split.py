@@ -4,6 +4,7 @@ from ser import log
 
 log.to_file(snakemake.log[0])
 
+import ser.lean_keras  # noqa: E402, F401 - before what imports Keras
 from ser.prediction import load_heads, predict_split  # noqa: E402 - TensorFlow speaks while it is imported
 from ser.training import fix_numerics  # noqa: E402
 

@@ -4,11 +4,17 @@ from ser import log
 
 log.to_file(snakemake.log[0])
 
+import ser.lean_keras  # noqa: E402, F401 - before what imports Keras
+from ser.files import read_json  # noqa: E402
+from ser.grid import apply_point  # noqa: E402
 from ser.training import Split, fix_numerics, train_ablation  # noqa: E402 - TensorFlow speaks while it is imported
 
-fix_numerics(snakemake.params.ablation["training"]["threads"])
+ablation = snakemake.params.ablation
+if winner := snakemake.input.get("winner"):
+    ablation = apply_point(ablation, read_json(winner)["settings"])
+fix_numerics(ablation["training"]["threads"])
 train_ablation(
-    ablation=snakemake.params.ablation,
+    ablation=ablation,
     seeds=snakemake.params.seeds,
     targets=snakemake.params.targets,
     train=Split(snakemake.input.train, snakemake.input.get("train_speakers", []), snakemake.input.train_labels),
@@ -17,6 +23,7 @@ train_ablation(
     ),
     folder=f"results/models/{snakemake.wildcards.ablation}",
     results=f"results/{{kind}}/{snakemake.wildcards.ablation}/seed-{{seed}}/{{split}}.parquet",
+    tensorboard=f"results/logs/tensorboard/{snakemake.wildcards.ablation}",
     target_speakers=snakemake.input.get("target_speakers"),
     memory_bytes=(snakemake.resources.mem_mb - 2000) * 1e6,  # TensorFlow itself takes up to 2 GB
 )

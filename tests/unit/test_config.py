@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ser.config import check, resolve_ablations
+from ser.config import check, resolve_ablations, resolve_encoders
 from ser.files import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -44,12 +44,14 @@ def test_defaults_are_filled_in_at_every_depth():
 
 def test_every_key_has_a_description():
     schema = yaml.safe_load(SCHEMA.read_text())
-    parts = [*described_keys(schema), *described_keys(schema["$defs"]["training"], ".training")]
-    training = {f".training.{key}" for key in schema["$defs"]["training"]["properties"]}
+    parts, described_there = [*described_keys(schema)], set()
+    for name, definition in schema["$defs"].items():
+        parts += described_keys(definition, f".{name}")
+        described_there |= {f".{name}.{key}" for key in definition["properties"]}
     assert not [
         path
         for path, part in parts
-        if "description" not in part and not (path in training and set(part) == {"default"})
+        if "description" not in part and not (path in described_there and set(part) == {"default"})
     ]
 
 
@@ -94,3 +96,39 @@ def test_an_ablation_can_change_its_training():
     config = check(SMALLEST | {"ablations": [{"name": "a", "training": {"epochs": 3}}]}, SCHEMA)
     training = resolve_ablations(config)["a"]["training"]
     assert training == config["training"] | {"epochs": 3}
+
+
+def resolve(**encoders):
+    given = {"corpus": {"folder": "c"}, "encoders": encoders, "ablations": [{"name": "a"}], "baseline": "a"}
+    return resolve_encoders(check(given, SCHEMA))
+
+
+def test_an_encoder_that_is_not_adapted_keeps_its_own_options_alone():
+    assert resolve(e={"base": "x"})["e"].keys() == {
+        *("base", "revision", "frames_layer", "dtype", "device", "threads", "adaptation")
+    }
+
+
+def test_adapted_encoders_have_their_settings_over_the_common_ones():
+    encoders = resolve(e={"base": "x"}, p={"base": "x", "adaptation": "papt", "pretraining": {"epochs": 3}})
+    assert encoders["p"]["pretraining"]["epochs"] == 3 and encoders["p"]["pretraining"]["batch_seconds"] == 87.5
+    assert (encoders["p"]["similarity"], encoders["p"]["pseudo_labels"]) == ("e", "mfcc")
+    assert (encoders["p"]["position"], encoders["p"]["splits"]) == ("last", ["train"])
+
+
+@pytest.mark.parametrize(
+    "encoders, message",
+    [
+        ({"p": {"base": "x", "adaptation": "papt"}}, "encoders.p: .* without papt; add one"),
+        ({"e": {"base": "x", "pretraining": {"epochs": 3}}}, "encoders.e: pretraining has no meaning"),
+        ({"t": {"base": "x", "adaptation": "tapt", "splits": ["tset"]}}, "encoders.t: splits is 'tset'"),
+        ({"t": {"base": "x", "adaptation": "tapt", "pseudo_labels": "kmeans"}}, "pseudo_labels is 'kmeans'"),
+        (
+            {"e": {"base": "x"}, "p": {"base": "x", "adaptation": "papt", "similarity": "p"}},
+            "encoders.p: similarity is 'p', expected one of e",
+        ),
+    ],
+)
+def test_adaptation_that_makes_no_sense_is_refused(encoders, message):
+    with pytest.raises(DataError, match=message):
+        resolve(**encoders)

@@ -112,17 +112,21 @@ def test_files_without_provenance(made):
 
 
 @pytest.mark.parametrize(
-    "information, weighting, method, expected",
+    "differs, method, expected",
     [
-        ("none", "none", Method("none"), "inductive"),
-        ("none", "none", Method("mu"), "transductive"),
-        ("none", "none", Method("enrol_5", enrolment=5), "enrolment"),
+        ({}, Method("none"), "inductive"),
+        ({}, Method("mu"), "transductive"),
+        ({}, Method("enrol_5", enrolment=5), "enrolment"),
         # the ablation itself reads the mean over all of the speaker's utterances
-        ("mfcc", "none", Method("none"), "transductive"),
-        ("mfcc", "none", Method("enrol_5", enrolment=5), "transductive"),
+        ({"speaker": "mfcc"}, Method("none"), "transductive"),
+        ({"speaker": "mfcc"}, Method("enrol_5", enrolment=5), "transductive"),
         # its training saw the test speakers' audio
-        ("none", "similar_speakers", Method("none"), "transductive"),
+        ({"weighting": "similar_speakers"}, Method("none"), "transductive"),
+        # its encoder did, or places them by all of it
+        ({"hears_test_speakers": True}, Method("none"), "transductive"),
+        ({"hears_test_speakers": True}, Method("enrol_5", enrolment=5), "transductive"),
     ],
 )
-def test_each_row_says_what_it_needs(information, weighting, method, expected):
-    assert name_protocol({"speaker": information, "weighting": weighting}, method) == expected
+def test_each_row_says_what_it_needs(differs, method, expected):
+    ablation = {"speaker": "none", "weighting": "none", "hears_test_speakers": False}
+    assert name_protocol(ablation | differs, method) == expected

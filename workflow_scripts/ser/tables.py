@@ -117,11 +117,11 @@ def name_protocol(ablation: dict, method: Method) -> str:
     """What a row needs of a test speaker beyond the utterance itself.
 
     `transductive`: all of the speaker's audio (never labels, but for the oracle's), be it through calibration or
-    because the ablation itself reads a speaker vector averaged over it, or is trained for the test speakers' (similar-
-    speaker weighting). `enrolment`: a few utterances that are not
-    scored. `inductive`: nothing.
+    because the ablation itself reads a speaker vector averaged over it, is trained for the test speakers' (similar-
+    speaker weighting), or has an encoder that is personalised or was pre-trained on it. `enrolment`: a few utterances
+    that are not scored. `inductive`: nothing.
     """
-    if ablation["speaker"] != "none" or ablation["weighting"] != "none":
+    if ablation["speaker"] != "none" or ablation["weighting"] != "none" or ablation["hears_test_speakers"]:
         return "transductive"
     if method.name == "none":
         return "inductive"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import zipfile
 from dataclasses import dataclass, field
 
@@ -97,6 +98,7 @@ def train_ablation(
     results: str,
     memory_bytes: float,
     target_speakers: list[str] | None = None,
+    tensorboard: str | None = None,
 ) -> None:
     """Train the heads of an ablation, one a seed, and predict the training and validation split with them.
 
@@ -104,7 +106,8 @@ def train_ablation(
     initial weights and dropout; the order of utterances is drawn anew in each epoch, the same for every seed, so that
     one reading of the data serves all of them and a seed's result does not depend on the others. Features larger than
     `memory_bytes` are read from disk again in each epoch and shuffled within as many as fit. `target_speakers` are
-    the speaker files that an ablation with similar-speaker weighting adapts to.
+    the speaker files that an ablation with similar-speaker weighting adapts to. `tensorboard` is a folder for the
+    curves of all seeds in TensorBoard's format.
     """
     settings = ablation["training"]
     shape = read_shape(train.embeddings)
@@ -145,8 +148,18 @@ def train_ablation(
         rows = sorted(row for member in group for row in member.history)
         header = ("epoch", "target", "loss", "validation_ccc", "best")
         write_text(f"{folder}/seed-{seed}/history.csv", format_rows(header, rows))
+        if tensorboard:
+            _log_curves(rows, f"{tensorboard}/seed-{seed}")
     for name, split in (("train", train), ("validation", validation)):
         predict_split(heads, ablation, split.embeddings, split.speakers, targets, results.replace("{split}", name))
+
+
+def _log_curves(rows: list[tuple], folder: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier training
+    with tf.summary.create_file_writer(folder).as_default():
+        for epoch, target, loss, validation_ccc, _ in rows:
+            tf.summary.scalar(f"{target}/loss", float(loss), epoch)
+            tf.summary.scalar(f"{target}/validation_ccc", float(validation_ccc), epoch)
 
 
 def save_model(path: str, model: keras.Model) -> None:

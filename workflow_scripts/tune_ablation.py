@@ -1,0 +1,25 @@
+"""Train the heads of one ablation with every point of a grid, and name the best on validation speakers."""
+
+from ser import log
+
+log.to_file(snakemake.log[0])
+
+import ser.lean_keras  # noqa: E402, F401 - before what imports Keras
+from ser.training import Split, fix_numerics  # noqa: E402 - TensorFlow speaks while it is imported
+from ser.tuning import tune_ablation  # noqa: E402
+
+fix_numerics(snakemake.params.ablation["training"]["threads"])
+tune_ablation(
+    ablation=snakemake.params.ablation,
+    grid=snakemake.params.grid,
+    seeds=snakemake.params.seeds,
+    targets=snakemake.params.targets,
+    train=Split(snakemake.input.train, snakemake.input.get("train_speakers", []), snakemake.input.train_labels),
+    validation=Split(
+        snakemake.input.validation, snakemake.input.get("validation_speakers", []), snakemake.input.validation_labels
+    ),
+    target_speakers=snakemake.input.get("target_speakers"),
+    memory_bytes=(snakemake.resources.mem_mb - 2000) * 1e6,  # TensorFlow itself takes up to 2 GB
+    table=snakemake.output.table,
+    winner=snakemake.output.winner,
+)
