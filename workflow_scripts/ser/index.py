@@ -7,6 +7,7 @@ on the audio folder or the sheet themselves, which would be too many inputs (aud
 import hashlib
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ser.content import hash_files
 from ser.corpus import Corpus, raise_problems, read_corpus
 from ser.files import DataError, read_json, write_json
 from ser.manifest import Utterance, format_rows, shard_of, write_if_changed
+from ser.recordings import PREFIX, read_recordings
 
 FOLDER = Path("results/manifests")
 _INDEX = FOLDER / "index.json"
@@ -21,25 +23,39 @@ _INDEX = FOLDER / "index.json"
 
 @dataclass(frozen=True)
 class Index:
-    """Digests of the content that rules depend on. `shards`: split -> shard -> digest of its manifest."""
+    """Digests of the content that rules depend on. `shards`: split -> shard -> digest of its manifest.
+
+    `scored` has the shards of recordings without labels: their features are made as a split's are, but they are none
+    of the study's.
+    """
 
     shards: dict[str, dict[str, str]]
     labels: dict[str, str]
     encoders: dict[str, str]
+    scored: dict[str, dict[str, str]]
 
     @property
     def test_splits(self) -> list[str]:
         return sorted(set(self.shards) - {"train", "validation"})
 
 
-def build(corpus_settings: dict, encoders: dict[str, dict]) -> Index:
-    """Index the corpus and the encoder folders, and write manifests and label slices where their content changed."""
+def build(corpus_settings: dict, encoders: dict[str, dict], scored: dict[str, dict] | None = None) -> Index:
+    """Index the corpus, the encoder folders and recordings to be scored (settings by split).
+
+    Writes manifests and label slices where their content changed.
+    """
+    scored = scored or {}
     corpus = read_corpus(corpus_settings)
-    digests = hash_files((row.path for row in corpus.rows), FOLDER / "audio_digests.parquet", "audio")
+    recordings = {split: read_recordings(split, settings) for split, settings in scored.items()}
+    files = [row.path for row in corpus.rows] + [row.path for rows in recordings.values() for row in rows]
+    digests = hash_files(files, FOLDER / "audio_digests.parquet", "audio")
     raise_problems(
         [f"{corpus.sheet}, row {row.line}: {row.path} is not on disk" for row in corpus.rows if row.path not in digests]
+        + [f"{row.path} is not on disk" for rows in recordings.values() for row in rows if row.path not in digests]
     )
     texts = _format_files(corpus, digests, corpus_settings)
+    for split, rows in recordings.items():
+        texts |= _format_manifests(((split, *row) for row in rows), digests, scored[split]["shards"])
     for path, text in texts.items():
         write_if_changed(path, text)
     for path in sorted(FOLDER.glob("*/*.csv")):
@@ -55,12 +71,29 @@ def build(corpus_settings: dict, encoders: dict[str, dict]) -> Index:
             labels[path.parent.name] = digest
         else:
             shards[path.parent.name][path.stem.removeprefix("shard-")] = digest
-    index = Index(dict(shards), labels, {name: _digest_encoder(name, spec) for name, spec in encoders.items()})
+    index = Index(
+        {split: found for split, found in shards.items() if split not in scored},
+        labels,
+        {name: _digest_encoder(name, spec) for name, spec in encoders.items()},
+        {split: shards[split] for split in sorted(scored)},
+    )
     described = {**vars(index), "left_out": dict(sorted(corpus.left_out.items()))}
-    if not _INDEX.exists() or read_json(_INDEX) != described:
+    if _read_described() != described:
         write_json(_INDEX, described)
         _report(corpus, index)
+        for split, rows in recordings.items():
+            speakers = len({row.speaker_id for row in rows})
+            what = f"{len(rows)} recordings of {speakers} speakers"
+            print(f"{scored[split]['folder']}: {split.removeprefix(PREFIX)}: {what}", file=sys.stderr)
     return index
+
+
+def _read_described() -> dict | None:
+    """The index of the last run; None where there is none, or a damaged one."""
+    try:
+        return read_json(_INDEX)
+    except (FileNotFoundError, DataError):
+        return None
 
 
 def load() -> Index:
@@ -72,19 +105,27 @@ def load() -> Index:
 
 def _format_files(corpus: Corpus, digests: dict[str, str], settings: dict) -> dict[Path, str]:
     """The text of every manifest and label slice: `{path: CSV}`."""
-    utterances: dict[tuple[str, str], list[tuple]] = defaultdict(list)
     labels: dict[str, list[tuple]] = defaultdict(list)
-    shards: dict[str, str] = {}
     for row in corpus.rows:
-        speaker = row.speaker_id
-        if (shard := shards.get(speaker)) is None:
-            shard = shards[speaker] = f"shard-{shard_of(speaker, settings['shards']):03d}.csv"
-        utterances[row.split, shard].append((row.utterance_id, row.path, speaker, digests[row.path]))
-        labels[row.split].append((row.utterance_id, speaker, *row.labels))  # a float in its shortest form, None as ""
+        labels[row.split].append((row.utterance_id, row.speaker_id, *row.labels))  # a float as short as can be, None ""
     header = ("utterance_id", "speaker_id", *settings["targets"])
-    return {
-        FOLDER / split / shard: format_rows(Utterance._fields, rows) for (split, shard), rows in utterances.items()
-    } | {FOLDER / split / "labels.csv": format_rows(header, rows) for split, rows in labels.items()}
+    utterances = ((row.split, row.utterance_id, row.path, row.speaker_id) for row in corpus.rows)
+    return _format_manifests(utterances, digests, settings["shards"]) | {
+        FOLDER / split / "labels.csv": format_rows(header, rows) for split, rows in labels.items()
+    }
+
+
+def _format_manifests(
+    utterances: Iterable[tuple[str, str, str, str]], digests: dict[str, str], n_shards: int
+) -> dict[Path, str]:
+    """The text of the manifests of `(split, utterance id, path, speaker)`: `{path: CSV}`."""
+    shards: dict[str, str] = {}
+    rows: dict[tuple[str, str], list[tuple]] = defaultdict(list)
+    for split, utterance, path, speaker in utterances:
+        if (shard := shards.get(speaker)) is None:
+            shard = shards[speaker] = f"shard-{shard_of(speaker, n_shards):03d}.csv"
+        rows[split, shard].append((utterance, path, speaker, digests[path]))
+    return {FOLDER / split / shard: format_rows(Utterance._fields, found) for (split, shard), found in rows.items()}
 
 
 def _digest_encoder(name: str, spec: dict) -> str:

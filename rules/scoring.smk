@@ -1,0 +1,55 @@
+# Scoring of recordings without labels, of speakers whom the study does not know: nothing is trained for them.
+#
+# Needs   the folders of config `scored`, as results/manifests/scored.{scored}/shard-{shard}.csv; of the ablation that one
+#         names results/models/…, results/calibration/{ablation}/choices.json, calibrated predictions of the validation
+#         split, the vectors that calibration compares; results/labels/train.parquet, results/labels/validation.parquet
+# Makes   results/scored/{scored}.csv, results/scored/{scored}.speakers.csv, results/scored/{scored}.rejected.csv,
+#         and what the rules of a test split make, with scored.{scored} as the split
+#
+#   snakemake --cores 8 results/scored/NAME.csv
+
+BESIDE_THE_TABLE.add("score_recordings.py")
+
+
+use rule predict_split as predict_recordings with:
+    wildcard_constraints:
+        split=one_of(SCORED_SETS),
+
+
+use rule calibrate as calibrate_recordings with:
+    wildcard_constraints:
+        split=one_of(SCORED_SETS),
+
+
+rule score_recordings:
+    """Score recordings of new speakers, without labels."""
+    input:
+        unpack(scoring_inputs),
+        train_labels="results/labels/train.parquet",
+        validation_labels="results/labels/validation.parquet",
+        code=library("score_recordings.py"),
+    output:
+        scores="results/scored/{scored}.csv",
+        speakers="results/scored/{scored}.speakers.csv",
+        rejected="results/scored/{scored}.rejected.csv",
+    log:
+        "results/logs/score_recordings/{scored}.log",
+    benchmark:
+        "results/benchmarks/score_recordings/{scored}.tsv"
+    wildcard_constraints:
+        scored=one_of(split.removeprefix(recordings.PREFIX) for split in SCORED_SETS),
+    conda:
+        "../envs/evaluation.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=scored_settings,
+        seeds=SEEDS,
+        targets=TARGETS,
+        calibration=config["calibration"],
+        min_utterances=config["evaluation"]["min_utterances"],
+        label_range=config["corpus"]["label_range"],
+    message:
+        "Scores of the recordings {wildcards.scored} by {params.settings[ablation]}"
+    script:
+        "../workflow_scripts/score_recordings.py"
