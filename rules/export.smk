@@ -1,0 +1,48 @@
+# Export: predictions and labels in audformat, the field's database format.
+#
+# Needs   results/calibrated/{ablation}/seed-{seed}/{split}.parquet, results/labels/{split}.parquet
+# Makes   results/exported/{ablation}/{calibration}/db.yaml and its tables, where it is asked for
+
+EXPORTED = [method.name for method in METHODS if method.neighbours != "random"]
+
+
+rule export_predictions:
+    """Predictions and labels of one ablation as an audformat database."""
+    input:
+        labels=expand("results/labels/{split}.parquet", split=SCORED_SPLITS),
+        calibrated=expand(
+            "results/calibrated/{{ablation}}/seed-{seed}/{split}.parquet",
+            seed=SEEDS,
+            split=SCORED_SPLITS,
+        ),
+        code=library("export_predictions.py"),
+    output:
+        header="results/exported/{ablation}/{calibration}/db.yaml",
+        files="results/exported/{ablation}/{calibration}/db.files.csv",
+        labels=expand(
+            "results/exported/{{ablation}}/{{calibration}}/db.labels.{split}.csv",
+            split=SCORED_SPLITS,
+        ),
+        predictions=expand(
+            "results/exported/{{ablation}}/{{calibration}}/db.predictions.{split}.seed-{seed}.csv",
+            split=SCORED_SPLITS,
+            seed=SEEDS,
+        ),
+    log:
+        "results/logs/export_predictions/{ablation}/{calibration}.log",
+    benchmark:
+        "results/benchmarks/export_predictions/{ablation}/{calibration}.tsv"
+    wildcard_constraints:
+        calibration=one_of(["none", *EXPORTED]),
+    conda:
+        "../envs/audio.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        splits=SCORED_SPLITS,
+        targets=TARGETS,
+        label_range=config["corpus"]["label_range"],
+    message:
+        "Predictions of {wildcards.ablation} with {wildcards.calibration}, in audformat"
+    script:
+        "../workflow_scripts/export_predictions.py"

@@ -1,0 +1,32 @@
+# Model cards: what the models of each ablation are, beside them.
+#
+# Needs   results/provenance.json, results/protocol.json, results/ablation_table.csv, results/encoders/{encoder}/card.json
+# Makes   results/models/{ablation}/README.md
+
+
+rule write_model_cards:
+    """A model card for each ablation."""
+    input:
+        provenance="results/provenance.json",
+        protocol="results/protocol.json",
+        table="results/ablation_table.csv",
+        cards=expand("results/encoders/{encoder}/card.json", encoder=EVALUATED_ENCODERS),
+        code=library("write_model_cards.py"),
+    output:
+        expand("results/models/{ablation}/README.md", ablation=ABLATIONS),
+    log:
+        "results/logs/write_model_cards.log",
+    benchmark:
+        "results/benchmarks/write_model_cards.tsv"
+    conda:
+        "../envs/audio.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        ablations=list(ABLATIONS),
+        encoders=EVALUATED_ENCODERS,
+        targets=TARGETS,
+    message:
+        "Model cards of {params.ablations}"
+    script:
+        "../workflow_scripts/write_model_cards.py"

@@ -1,0 +1,33 @@
+# Provenance: what the tables were made with, as far as no other result says it.
+#
+# Needs   results/ablation_table.csv
+# Makes   results/provenance.json: the config with its defaults, digests of the code, package versions, the git commit
+#
+# It is written when the table is, or when the config changes; another commit alone runs nothing.
+
+import json
+
+
+rule record_provenance:
+    """Record config, code, versions and commit of the tables."""
+    input:
+        table="results/ablation_table.csv",
+        code=library("record_provenance.py"),
+    output:
+        "results/provenance.json",
+    log:
+        "results/logs/record_provenance.log",
+    benchmark:
+        "results/benchmarks/record_provenance.tsv"
+    conda:
+        "../envs/audio.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        config=json.dumps(config, sort_keys=True),  # keys in another order are no change
+        ablations=ABLATIONS,
+        scripts=scripts_of_the_table,
+    message:
+        "Config, code, versions and commit of the tables"
+    script:
+        "../workflow_scripts/record_provenance.py"

@@ -1,0 +1,195 @@
+"""A cell's provenance: its figures come out of the files again, its neighbours are those that calibration used."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import audmetric
+import numpy as np
+import pandas
+import pytest
+from made_provenance import add_provenance
+from made_results import METHODS, SPEAKERS, MadeResults
+
+from ser.cells import ORACLE, SPEAKER_MEAN
+from ser.explanation import explain_cell
+from ser.explanation_text import format_explanation
+from ser.files import DataError, read_json, sha256, write_json
+
+SCRIPT = Path(__file__).parents[2] / "workflow_scripts" / "explain.py"
+CELL = {"ablation": "other", "calibration": "mu_sigma", "target": "arousal", "split": "test"}
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    made = MadeResults(tmp_path_factory.mktemp("made"), methods=[METHODS[i] for i in (2, 3, 6, 8, 10)])
+    made.evaluate()
+    add_provenance(made)
+    return made
+
+
+@pytest.fixture
+def broken(pristine, tmp_path):
+    """A copy of the results to break."""
+    return shutil.copytree(pristine.root, tmp_path / "results")
+
+
+def score_again(made, ablation, calibration, target, split):
+    """O-CCC and A-CCC by another library, from the files: averaged over seeds, and over draws of random neighbours."""
+    labels = pandas.read_parquet(made.labels(split)).set_index("utterance_id")
+    pooled, averaged = [], []
+    for path in made.seed_files("calibrated", ablation, split):
+        rows = pandas.read_parquet(path)
+        method = rows["calibration"].astype(str).str.split("/").str[0]
+        for _, run in rows[method == calibration].groupby("calibration", observed=True):
+            truth = labels.loc[run["utterance_id"], target].to_numpy()
+            pooled.append(audmetric.concordance_cc(truth, run[target].to_numpy()))
+            speakers = [
+                audmetric.concordance_cc(labels.loc[of["utterance_id"], target].to_numpy(), of[target].to_numpy())
+                for _, of in run.groupby("speaker_id")
+            ]
+            averaged.append(np.mean(speakers))
+    return np.mean(pooled), np.mean(averaged)
+
+
+@pytest.mark.parametrize("calibration", ["none", "mu_sigma", "pldc_shrunk", "mu_sigma_mfcc", "enrol_5", "random_k"])
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_figures_are_those_of_the_files(pristine, calibration, split):
+    cell = CELL | {"calibration": calibration, "split": split}
+    explained = explain_cell(pristine.root, **cell)
+    expected = score_again(pristine, **cell)
+    found = [float(explained["figures"][name]) for name in ("o_ccc", "a_ccc")]
+    np.testing.assert_allclose(found, expected, atol=2e-6)  # float32 predictions, 6 decimals
+    assert explained["differences"] == {}
+
+
+@pytest.mark.parametrize(
+    ("ablation", "calibration"), [("baseline", ORACLE), ("baseline", "none"), (SPEAKER_MEAN, "none")]
+)
+def test_rows_without_neighbours(pristine, ablation, calibration):
+    explained = explain_cell(pristine.root, **CELL | {"ablation": ablation, "calibration": calibration})
+    assert explained["differences"] == {} and explained["seeds"] == []
+
+
+def test_neighbours_are_the_nearest_by_cosine(pristine):
+    explained = explain_cell(pristine.root, **CELL)
+    for seed, vectors, references in zip(
+        explained["seeds"],
+        pristine.seed_files("speaker_vectors", "other", "test"),
+        pristine.seed_files("speaker_vectors", "other", "train"),
+        strict=True,
+    ):
+        reference = pandas.read_parquet(references).set_index("speaker_id")["vector"]
+        for (name, vector), speaker in zip(
+            pandas.read_parquet(vectors).set_index("speaker_id")["vector"].items(), seed["speakers"], strict=True
+        ):
+            cosine = reference.map(lambda v, u=vector: np.dot(u, v) / np.linalg.norm(u) / np.linalg.norm(v))
+            nearest = cosine.sort_values(ascending=False)[: seed["k"]]
+            assert (speaker["speaker"], list(speaker["neighbours"])) == (name, list(nearest.index))
+            np.testing.assert_allclose(list(speaker["neighbours"].values()), nearest, atol=1e-6)  # vectors are float32
+
+
+@pytest.mark.parametrize("calibration", ["mu_sigma", "pldc_shrunk", "mu_sigma_mfcc", "enrol_5", "random_k"])
+def test_neighbours_give_the_stored_predictions(pristine, calibration):
+    explained = explain_cell(pristine.root, **CELL | {"calibration": calibration})
+    assert [seed["seed"] for seed in explained["seeds"]] == pristine.seeds
+    for seed in explained["seeds"]:
+        assert seed["largest_difference"] < 1e-5  # float32
+        assert {len(speaker["neighbours"]) for speaker in seed["speakers"]} == {seed["k"]}
+        if calibration == "mu_sigma":  # what its neighbours say is where the speaker's predictions are
+            rows = pandas.read_parquet(pristine.root / f"calibrated/other/seed-{seed['seed']}/test.parquet")
+            moved = rows[rows["calibration"] == calibration].groupby("speaker_id")["arousal"]
+            for key, statistics in {"mean": moved.mean(), "sd": moved.std(ddof=0)}.items():
+                found = [speaker[f"neighbours_label_{key}"] for speaker in seed["speakers"]]
+                np.testing.assert_allclose(found, statistics, atol=1e-5)
+
+
+def test_files_and_counts(pristine):
+    explained = explain_cell(pristine.root, **CELL)
+    files = explained["files"]
+    assert list(files["models"]) == [str(pristine.root / f"models/other/seed-{seed}/model.keras") for seed in (1, 2)]
+    assert all(digest == sha256(path) for group in files.values() for path, digest in group.items())
+    assert len(files["embeddings"]) == 3 and len(files["speaker vectors"]) == 3
+    assert explained["corpus"]["test"] == {
+        "speakers": SPEAKERS["test"],
+        "utterances": SPEAKERS["test"] * 15 - 1,
+        "hours": round((SPEAKERS["test"] * 15 - 1) * 2 / 3600, 3),
+        "rejected": 1,
+    }
+    assert explained["code_changed_since"] == ["workflow_scripts/score.py"]  # the made-up digest is not the file's
+    assert explained["command"].endswith(
+        " results/calibrated/other/seed-1/test.parquet results/calibrated/other/seed-2/test.parquet"
+    )
+
+
+def test_the_text_names_what_it_found(pristine):
+    text = format_explanation(explain_cell(pristine.root, **CELL))
+    assert text.startswith("other · mu_sigma · arousal · test\n")
+    assert "computed again from the calibrated predictions and labels: the same" in text
+    for number in range(SPEAKERS["test"]):
+        assert f"test {number:03d}: predicted" in text
+
+
+def test_a_table_that_the_files_do_not_give(broken):
+    path = broken / "ablation_table.csv"
+    rows = pandas.read_csv(path, dtype=str, keep_default_na=False)
+    mine = (rows[list(CELL)] == list(CELL.values())).all(axis=1)
+    rows.loc[mine, "o_ccc"] = "0.999999"
+    rows.to_csv(path, index=False)
+    explained = explain_cell(broken, **CELL)
+    assert {name: values[0] for name, values in explained["differences"].items()} == {"o_ccc": "0.999999"}
+    assert "NOT what the predictions and labels give now" in format_explanation(explained)
+
+
+def test_a_k_that_is_not_the_stored_predictions(broken):
+    path = broken / "calibration/other/choices.json"
+    choices = read_json(path)
+    for choice in choices["choices"]:
+        choice["k"] += 1
+    write_json(path, choices)
+    explained = explain_cell(broken, **CELL)
+    assert all(seed["largest_difference"] > 1e-3 for seed in explained["seeds"])
+    assert "NOT the neighbours of the stored predictions" in format_explanation(explained)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"ablation": "othr"}, "has no ablation 'othr'; did you mean 'other'"),
+        ({"calibration": "oracle"}, r"has no calibration 'oracle'; did you mean 'oracle \(test labels\)'"),
+        ({"target": "xyz"}, "has no target 'xyz'; there are valence, arousal"),
+        ({"split": "tests"}, "has no split 'tests'; did you mean 'test'"),
+        ({"ablation": SPEAKER_MEAN, "calibration": "mu_sigma"}, "has no calibration 'mu_sigma'; there are none"),
+    ],
+)
+def test_wrong_names_are_answered_with_near_ones(pristine, wrong, message):
+    with pytest.raises(DataError, match=message):
+        explain_cell(pristine.root, **CELL | wrong)
+
+
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ("provenance.json", r"provenance.json: is not there; make it with: snakemake .* results/provenance.json"),
+        ("ablation_table.csv", r"is not there; make it with: snakemake .* results/ablation_table.csv"),
+        (
+            "models/other/seed-2/model.keras",
+            r"model.keras: is gone; make it with: snakemake .* results/models/other/seed-2/model.keras",
+        ),
+    ],
+)
+def test_what_is_gone_is_named_with_the_command_that_makes_it(broken, gone, message):
+    (broken / gone).unlink()
+    with pytest.raises(DataError, match=message):
+        explain_cell(broken, **CELL)
+
+
+def test_the_script(pristine):
+    cell = [word for name, value in CELL.items() for word in (f"--{name}", value)]
+    command = [sys.executable, SCRIPT, *cell, "--results", pristine.root]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("other · mu_sigma · arousal · test\n")
+    wrong = subprocess.run([*command, "--split", "tset"], capture_output=True, text=True)
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert wrong.stderr.endswith("has no split 'tset'; did you mean 'test'?\n")

@@ -1,0 +1,48 @@
+"""What a run says of itself."""
+
+import hashlib
+import importlib.metadata
+import subprocess
+from pathlib import Path
+
+from ser import provenance
+from ser.files import read_json
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_it_is_the_same_each_time_and_names_what_ran(tmp_path):
+    for name in ("a.json", "b.json"):
+        provenance.record_provenance({"seeds": [1]}, {"base": {}}, ["score.py", "explain.py"], tmp_path / name)
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    made = read_json(tmp_path / "a.json")
+    assert list(made["code"]) == ["explain.py", "score.py"]
+    assert {"workflow_scripts/score.py", "workflow_scripts/ser/ccc.py"} < set(made["code"]["score.py"])
+    for name, digest in made["code"]["score.py"].items():
+        assert digest == hashlib.sha256((ROOT / name).read_bytes()).hexdigest()
+    assert made["packages"]["numpy"] == importlib.metadata.version("numpy")
+
+
+def test_a_package_that_is_not_here_has_its_locked_version(monkeypatch):
+    def find_none(package):
+        raise importlib.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", find_none)
+    lines = (ROOT / "envs" / "requirements.txt").read_text().splitlines()
+    expected = [line for line in lines if not line.startswith("#")]
+    assert [f"{name}=={version}" for name, version in provenance.list_packages().items()] == expected
+
+
+def test_a_folder_that_git_does_not_know(tmp_path, monkeypatch):
+    (tmp_path / "Snakefile").touch()
+    assert provenance.describe_commit(tmp_path) is None
+    subprocess.run(["git", "-C", tmp_path, "init", "--quiet"], check=True)
+    assert provenance.describe_commit(tmp_path) is None  # it is in a repository, but not of it
+    monkeypatch.setenv("PATH", "")
+    assert provenance.describe_commit(tmp_path) is None  # there is no git
+
+
+def test_the_command_is_of_the_folder_that_holds_the_results(tmp_path):
+    results = tmp_path / "results"
+    command = provenance.command_for([results / "a.csv", results / "b" / "c.csv"], results)
+    assert command.endswith(f"--directory {tmp_path} --cores 2 results/a.csv results/b/c.csv")

@@ -1,0 +1,14 @@
+"""Write down the config, code, versions and commit that the tables were made with."""
+
+import json
+
+from ser import log
+from ser.provenance import record_provenance
+
+log.to_file(snakemake.log[0])
+record_provenance(
+    config=json.loads(snakemake.params.config),
+    ablations=snakemake.params.ablations,
+    scripts=snakemake.params.scripts,
+    path=snakemake.output[0],
+)
