@@ -1,0 +1,27 @@
+"""Write the report of a run: one HTML file."""
+
+from pathlib import Path
+
+from ser import log
+from ser.report_page import write_report
+
+log.to_file(snakemake.log[0])
+files = snakemake.input
+write_report(
+    path=snakemake.output[0],
+    tables={
+        name: files[name]
+        for name in (
+            *("ablation_table", "speaker_table", "speaker_summary", "label_shift", "label_shift_correlations"),
+            *("utterances", "rejected", "protocol", "provenance"),
+        )
+    },
+    choices={Path(path).parts[-2]: path for path in files.choices},
+    cards={Path(path).parts[-2]: path for path in files.cards},
+    training={Path(path).parts[-2]: path for path in files.training},
+    histories=files.histories,
+    labels={Path(path).stem: path for path in files.labels},
+    calibrated=files.calibrated,
+    vectors=files.vectors,
+    results=Path(snakemake.output[0]).parent,
+)
