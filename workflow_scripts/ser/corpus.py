@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ser.audformat import Database
 from ser.files import DataError
 
 MSP_SHEETS = ("labels_consensus.csv", "labels_concensus.csv")  # the second is how older releases spell it
@@ -20,6 +21,7 @@ MSP_SPLITS = {
     "Test2": "test2",
     "Test3": "test3",
 }
+_AUDIO = {"csv": "audio", "msp_podcast": "Audios", "audformat": ""}  # the layouts' own folders
 _SHOWN = 10  # problems named before the rest is only counted
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -28,7 +30,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class Row:
     """One utterance of the sheet. `labels` has one value a target, None where a test split withholds it."""
 
-    line: int
+    line: int | str  # a row's number; in a database of several tables with the table's name
     utterance_id: str
     path: str
     speaker_id: str
@@ -52,6 +54,7 @@ class _Layout:
     split: str
     targets: dict[str, str]  # target -> column
     splits: dict[str, str]  # value in the sheet -> split
+    tables: dict[str, str] | str | None = None  # of a database in audformat
 
 
 def read_corpus(settings: dict) -> Corpus:
@@ -62,14 +65,14 @@ def read_corpus(settings: dict) -> Corpus:
     """
     folder = Path(settings["folder"])
     layout, sheet = _find_layout(settings, folder)
-    audio = posixpath.join(settings["folder"], settings["audio"] or ("Audios" if _is_msp(settings) else "audio"))
+    audio = posixpath.join(settings["folder"], settings["audio"] or _AUDIO[settings["layout"]])
     corpus, name = Corpus(sheet, []), str(sheet)
     problems: list[str] = []
     unknown = {name.casefold() for name in settings["unknown_speakers"]}
     lowest, highest = settings["label_range"]
     lines: dict[str, int] = {}
     speakers: dict[str, tuple[str, int]] = {}
-    for line, cells in _read_cells(sheet, layout):
+    for line, cells in _read_cells(sheet, layout) if layout.tables is None else _read_tables(sheet, layout):
         file, speaker, split_cell, label_cells = cells
         where = f"{name}, row {line}"
         path = posixpath.normpath(file)
@@ -104,7 +107,7 @@ def read_corpus(settings: dict) -> Corpus:
             if value is None and not (cell == "" and split not in ("train", "validation")):
                 problems.append(f"{where}: {column} {cell!r} is not a number from {lowest:g} to {highest:g} ({target})")
             labels.append(value)
-        corpus.rows.append(Row(line, file, f"{audio}/{path}", speaker, split, tuple(labels)))
+        corpus.rows.append(Row(line, file, posixpath.join(audio, path), speaker, split, tuple(labels)))
     corpus.rows.sort(key=lambda row: row.utterance_id)
     problems += _check_withheld(corpus, layout)
     raise_problems(problems)
@@ -121,14 +124,16 @@ def raise_problems(problems: list[str]) -> None:
         raise DataError("\n".join([*problems[:_SHOWN], *more]))
 
 
-def _is_msp(settings: dict) -> bool:
-    return settings["layout"] == "msp_podcast"
-
-
 def _find_layout(settings: dict, folder: Path) -> tuple[_Layout, Path]:
     targets = settings["targets"]
-    if not _is_msp(settings):
-        splits = {name: name for name in ("train", "validation", *settings["test_splits"])}
+    splits = {name: name for name in ("train", "validation", *settings["test_splits"])}
+    if settings["layout"] == "audformat":
+        tables, names = settings["tables"], settings["columns"]
+        splits = {name: name for name in tables} if isinstance(tables, dict) else splits | {"dev": "validation"}
+        columns = {target: names.get(target, target) for target in targets}
+        layout = _Layout("file", names.get("speaker", "speaker"), names.get("split", "split"), columns, splits, tables)
+        return layout, folder / (settings["sheet"] or "db.yaml")
+    if settings["layout"] == "csv":
         layout = _Layout("file", "speaker", "split", {target: target for target in targets}, splits)
         return layout, folder / (settings["sheet"] or "labels.csv")
     unknown = [target for target in targets if target not in MSP_TARGETS]
@@ -143,16 +148,28 @@ def _find_layout(settings: dict, folder: Path) -> tuple[_Layout, Path]:
     raise DataError(f"{folder / 'Labels'}: holds neither {' nor '.join(MSP_SHEETS)}; name the sheet in corpus.sheet")
 
 
+def _read_tables(sheet: Path, layout: _Layout):
+    return Database(sheet).read_rows(layout.tables, layout.speaker, layout.split, layout.targets.values())
+
+
 def _read_cells(sheet: Path, layout: _Layout):
-    """Yield `(line, (file, speaker, split, label cells))` of each row, stripped of white space around the cells."""
+    wanted = [layout.file, layout.speaker, layout.split, *layout.targets.values()]
+    for line, (file, speaker, split, *labels) in read_columns(sheet, wanted, "corpus.folder and corpus.sheet"):
+        yield line, (file, speaker, split, labels)
+
+
+def read_columns(sheet: Path, wanted: list[str], keys: str):
+    """Yield `(line, cells)` of each row of a CSV sheet: the wanted columns' cells, without white space around them.
+
+    Raises DataError for what is no such sheet; `keys` are those of the config that name it.
+    """
     try:
         with open(sheet, encoding="utf-8-sig", newline="") as file:
             head = file.readline()
             if not head.strip():
-                raise DataError(f"{sheet}: is empty; expected a header with {layout.file}, {layout.speaker}, ...")
+                raise DataError(f"{sheet}: is empty; expected a header with {wanted[0]}, {wanted[1]}, ...")
             separator = max(",;\t", key=head.count)
             header = [name.strip() for name in next(csv.reader([head], delimiter=separator))]
-            wanted = [layout.file, layout.speaker, layout.split, *layout.targets.values()]
             for name in wanted:
                 if header.count(name) != 1:
                     found = f"the header has {', '.join(map(repr, header))}"
@@ -166,10 +183,9 @@ def _read_cells(sheet: Path, layout: _Layout):
                     continue
                 if len(row) != len(header):
                     raise DataError(f"{sheet}, row {line}: has {len(row)} cells; the header has {len(header)}")
-                file_, speaker, split, *labels = [row[place].strip() for place in places]
-                yield line, (file_, speaker, split, labels)
+                yield line, [row[place].strip() for place in places]
     except FileNotFoundError:
-        raise DataError(f"{sheet}: there is no such label sheet; set corpus.folder and corpus.sheet") from None
+        raise DataError(f"{sheet}: there is no such label sheet; set {keys}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{sheet}: is not UTF-8 ({error}); save it as UTF-8") from error
     except (csv.Error, OSError) as error:
@@ -180,6 +196,8 @@ def _parse_label(cell: str, lowest: float, highest: float) -> float | None:
     try:
         value = float(cell)
     except ValueError:
+        return None
+    if "_" in cell:  # Python's way to group digits
         return None
     return value if math.isfinite(value) and lowest <= value <= highest else None
 
