@@ -13,16 +13,27 @@ include: "rules/common.smk"
 include: "rules/corpus.smk"
 include: "rules/speakers.smk"
 include: "rules/encoders.smk"
+include: "rules/adaptation.smk"
 include: "rules/heads.smk"
+include: "rules/tuning.smk"
 include: "rules/evaluation.smk"
+include: "rules/provenance.smk"
+include: "rules/scoring.smk"
+include: "rules/model_cards.smk"
+include: "rules/export.smk"
+include: "rules/report.smk"
 include: "rules/prune.smk"
 
 
 rule all:
+    """Target: everything, the report included."""
     default_target: True
     input:
         "results/ablation_table.csv",
+        "results/provenance.json",
+        expand("results/models/{ablation}/README.md", ablation=ABLATIONS),
         "results/speaker_table.csv",
         "results/label_shift.csv",
         "results/metadata/utterances.parquet",
         "results/metadata/rejected.csv",
+        "results/report.html",

@@ -5,6 +5,7 @@
 
 
 rule build_labels:
+    """Labels of one split, as Parquet."""
     input:
         sheet="results/manifests/{split}/labels.csv",
         code=library("build_labels.py"),
@@ -28,6 +29,7 @@ rule build_labels:
 
 
 rule describe_corpus:
+    """Tables of all utterances, and of those set aside with their reasons."""
     input:
         facts=[
             path

@@ -12,6 +12,7 @@ localrules:
 
 
 rule prune:
+    """Target: remove files that this config does not make (-n lists them)."""
     input:
         code=library("prune.py"),
     log:

@@ -5,6 +5,7 @@
 
 
 rule measure_audio:
+    """Audio facts and averaged MFCCs of one shard."""
     input:
         manifest="results/manifests/{split}/shard-{shard}.csv",
         code=library("measure_audio.py"),
@@ -29,6 +30,7 @@ rule measure_audio:
 
 
 rule speakers:
+    """Target: the averaged MFCCs of all shards."""
     input:
         [
             path

@@ -57,6 +57,7 @@ class MadeResults:
                 "speaker": "none" if name == "baseline" else "mfcc",
                 "fusion": "none",
                 "weighting": "none",
+                "hears_test_speakers": False,
                 "head": "mlp",
             }
             for name in ablations

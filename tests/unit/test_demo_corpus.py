@@ -71,8 +71,9 @@ def test_audio_is_neither_silent_nor_clipped(rows):
         assert np.abs(samples).max() < 0.99, row["file"]
 
 
-def test_demo_takes_at_most_8_mb():
-    assert sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()) <= 8_000_000
+@pytest.mark.parametrize("folder, most", [("audio", 8_000_000), ("encoder", 10_000_000)])
+def test_the_demo_is_small(folder, most):
+    assert sum(path.stat().st_size for path in (DEMO / folder).rglob("*") if path.is_file()) <= most
 
 
 def test_readme_says_that_it_is_synthetic_and_no_accuracy_claim():

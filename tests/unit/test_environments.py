@@ -12,7 +12,12 @@ import yaml
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
 # what a module is called where it is installed, where that differs from its import
-PACKAGES = {"google": "protobuf", "google_crc32c": "google-crc32c", "yaml": "PyYAML"}
+PACKAGES = {
+    "google": "protobuf",
+    "google_crc32c": "google-crc32c",
+    "vl_convert": "vl-convert-python",
+    "yaml": "PyYAML",
+}
 
 
 def read_pins(path):
