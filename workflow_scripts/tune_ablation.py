@@ -5,7 +5,8 @@ from ser import log
 log.to_file(snakemake.log[0])
 
 import ser.lean_keras  # noqa: E402, F401 - before what imports Keras
-from ser.training import Split, fix_numerics  # noqa: E402 - TensorFlow speaks while it is imported
+from ser.training import fix_numerics  # noqa: E402 - TensorFlow speaks while it is imported
+from ser.training_data import Split  # noqa: E402
 from ser.tuning import tune_ablation  # noqa: E402
 
 fix_numerics(snakemake.params.ablation["training"]["threads"])

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from scipy.special import softmax
 
-from ser.heads import N_MFCC, build_head, join_heads, set_statistics
+from ser.heads import N_MFCC, apply_together, build_head, find_layer, join_heads, set_statistics
 from ser.training import ccc_loss, fix_numerics
 
 fix_numerics(1)  # as a job does, before TensorFlow starts
@@ -88,7 +88,7 @@ def inputs(head, fusion, layer="weighted", batch=4, seed=0):
 
 
 def weights(model, name):
-    return [v.numpy() for v in model.get_layer(name).trainable_variables]
+    return [v.numpy() for v in find_layer(model, name).trainable_variables]
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -180,3 +180,28 @@ def test_ccc_loss_of_constant_labels_has_a_finite_gradient():
     with tf.GradientTape() as tape:
         loss = ccc_loss(tf.ones((8, 1)), p, tf.ones((8, 1)))
     assert np.isfinite(loss) and np.isfinite(tape.gradient(loss, p)).all()
+
+
+@pytest.mark.parametrize(("head", "fusion", "layer"), [("mlp", "film", "weighted"), ("mlp", "none", 1), CASES[-1]])
+def test_heads_applied_together_give_what_each_gives(head, fusion, layer):
+    """Of heads joined from two, with layer weights of their own; on float16 features, as they are stored."""
+    rng, joined = np.random.default_rng(0), []
+    shape = (W,) if head == "transformer" or layer != "weighted" else (L, W)
+    mean, variance = rng.normal(size=shape), rng.uniform(0.5, 2, shape)
+    for _ in range(2):
+        options = {"n_layers": L, "width": W, "label_mean": [4.0], "label_sd": [1.0]}
+        parts = [build_head(settings(head, fusion, layer), name=name, **options) for name in ("a", "b")]
+        for part in parts:
+            set_statistics(part, "standardise_features", mean, variance)
+            if layer == "weighted":
+                part.get_layer("layer_mix").logits.assign(rng.normal(size=L))
+        joined.append(join_heads(parts))
+    item = inputs(head, fusion, layer) | {"unused": np.zeros(4)}
+    item = {key: tf.constant(value, "float16" if key == "features" else value.dtype) for key, value in item.items()}
+    outputs = apply_together(joined)(item, training=False)
+    for model, output in zip(joined, outputs, strict=True):
+        alone = model({x.name: tf.cast(item[x.name], x.dtype) for x in model.inputs})
+        assert output["labels"].shape == (4, 2)
+        for key in ("labels", "fused"):
+            np.testing.assert_allclose(output[key], alone[key], rtol=1e-5, atol=1e-6)  # sums in another order
+    assert not np.allclose(outputs[0]["labels"], outputs[1]["labels"])

@@ -12,7 +12,8 @@ from ser.ccc import compute_ccc
 from ser.features import batch, open_features, read_labels, read_shape, read_speakers
 from ser.files import DataError, write_json
 from ser.prediction import load_heads, predict_split
-from ser.training import Split, fix_numerics, train_ablation
+from ser.training import fix_numerics, train_ablation
+from ser.training_data import Split
 
 fix_numerics(1)  # as a job does, before TensorFlow starts
 

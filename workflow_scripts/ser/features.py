@@ -1,11 +1,11 @@
 """Features of utterances as `tf.data`: embeddings with their speaker's vector and labels beside them."""
 
 import contextlib
+import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -58,6 +58,16 @@ def read_labels(path: str, targets: list[str]) -> Labels:
     return Labels(table["utterance_id"].to_pylist(), values)
 
 
+def choose(embedding, length, ablation: dict):
+    """What a head takes of a stored embedding (array or tensor) of `length` rows: layers, one layer, or frames.
+
+    Frames are thinned evenly where there are more than the head's `max_frames`, whose square its memory grows with.
+    """
+    if ablation["features"] == "frames":
+        return embedding[:: -(-length // ablation["units"]["max_frames"])]
+    return embedding[ablation["layer"]] if isinstance(ablation["layer"], int) else embedding
+
+
 def open_features(
     paths: list[str],
     ablation: dict,
@@ -70,8 +80,7 @@ def open_features(
 
     `features`, float32 (L, W), (W,) or (T, W), `n_frames`, (1,), `utterance_id` and `speaker_id`; `speaker`, (13,),
     with `speakers`; `labels`, (targets,), with `labels`, and then only the utterances that have them; `weight`, (1,),
-    1 or the speaker's in `weights`. Frames are thinned evenly where there are more than the head's `max_frames`, whose
-    square its memory grows with.
+    1 or the speaker's in `weights`. What a head takes of an embedding is as in `choose`.
 
     Raises DataError where the ablation's layer is none of the encoder's.
     """
@@ -89,12 +98,10 @@ def open_features(
 
     def arrange(record):
         embedding = record["embedding"]
+        chosen = choose(embedding, tf.shape(embedding)[0], ablation)
         item = {key: record[key] for key in ("utterance_id", "speaker_id")}
-        if frames:
-            step = -(-tf.shape(embedding)[0] // ablation["units"]["max_frames"])
-            embedding = tf.ensure_shape(embedding[::step], (None, shape.width))
-        item["features"] = embedding[layer] if isinstance(layer, int) else embedding
-        item["n_frames"] = tf.shape(embedding)[:1]
+        item["features"] = tf.ensure_shape(chosen, (None, shape.width)) if frames else chosen
+        item["n_frames"] = tf.shape(chosen)[:1]
         if speakers:
             item["speaker"] = tf.ensure_shape(vectors[speaker_rows.lookup(record["speaker_id"])], (N_MFCC,))
         item["weight"] = weight_values[weight_rows.lookup(record["speaker_id"])] if weights else tf.ones(1)
@@ -106,6 +113,15 @@ def open_features(
     if labels:
         records = records.filter(lambda record: rows.lookup(record["utterance_id"]) >= 0)
     return records.map(arrange, num_parallel_calls=2, deterministic=True)
+
+
+def read_blocks(paths: list[str], size: int, wanted: Container[str] | None = None) -> Iterator[list[tfrecord.Record]]:
+    """Lists of `size` records, the last one shorter, in stored order; only of utterances in `wanted`, if given."""
+    records = (record for path in paths for record in tfrecord.read(path))
+    if wanted is not None:
+        records = (record for record in records if record.utterance_id in wanted)
+    while block := list(itertools.islice(records, size)):
+        yield block
 
 
 @contextlib.contextmanager
@@ -123,11 +139,6 @@ def naming_damage(paths: list[str]) -> Iterator[None]:
 def batch(dataset: tf.data.Dataset, size: int, drop_remainder: bool = False) -> tf.data.Dataset:
     """Batches; frames are padded with zeros to the longest of the batch."""
     return dataset.padded_batch(size, drop_remainder=drop_remainder).prefetch(2)
-
-
-def select_inputs(head: keras.Model, item: dict) -> dict:
-    """Those values of a batch that a head takes."""
-    return {x.name: item[x.name] for x in head.inputs}
 
 
 def _table(keys: list[str]) -> tf.lookup.StaticHashTable:

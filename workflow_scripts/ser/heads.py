@@ -7,6 +7,7 @@ import keras
 from keras import layers, ops
 
 N_MFCC = 13
+REST = "rest"  # the part of a head that sees one layer
 
 
 @keras.saving.register_keras_serializable(package="ser")
@@ -17,7 +18,7 @@ class LayerMix(layers.Layer):
         self.logits = self.add_weight(shape=(shape[1],), initializer="zeros", name="logits")
 
     def call(self, x):
-        return ops.einsum("blw,l->bw", x, ops.softmax(self.logits))  # (B, L, W) -> (B, W)
+        return ops.squeeze(ops.matmul(ops.softmax(self.logits)[None, None], x), 1)  # (1, 1, L), (B, L, W) -> (B, W)
 
 
 @keras.saving.register_keras_serializable(package="ser")
@@ -51,16 +52,26 @@ def build_head(
     frames, layer_mix = ablation["features"] == "frames", ablation.get("layer") == "weighted"
     shape = (None, width) if frames else (n_layers, width) if layer_mix else (width,)
     inputs = {"features": layers.Input(shape, name="features")}
-    x = layers.Normalization(axis=(1, 2) if layer_mix else -1, name="standardise_features")(inputs["features"])
-    if layer_mix:
-        x = LayerMix(name="layer_mix")(x)
     if ablation["speaker"] != "none":
         inputs["speaker"] = layers.Input((N_MFCC,), name="speaker")
-        speaker = layers.Normalization(axis=-1, name="standardise_speaker")(inputs["speaker"])
-        x = _fuse(x, speaker, ablation["fusion"], width, frames)
-    dropout, n_targets = ablation["training"]["dropout"], len(label_mean)
     if frames:
         inputs["n_frames"] = layers.Input((1,), dtype="int32", name="n_frames")
+    x = layers.Normalization(axis=(1, 2) if layer_mix else -1, name="standardise_features")(inputs["features"])
+    x = LayerMix(name="layer_mix")(x) if layer_mix else x
+    rest = _build_rest(ablation, x.shape[1:], inputs, label_mean, label_sd)
+    return keras.Model(inputs, rest(inputs | {"features": x}), name=name)
+
+
+def _build_rest(ablation: dict, shape: tuple, inputs: dict, label_mean: list[float], label_sd: list[float]):
+    """What comes after standardised features of one layer, (B, W) or (B, T, W): a model of its own within the head."""
+    inputs = {key: layers.Input(x.shape[1:], dtype=x.dtype, name=key) for key, x in inputs.items()}
+    x = inputs["features"] = layers.Input(shape, name="features")
+    frames = ablation["features"] == "frames"
+    if "speaker" in inputs:
+        speaker = layers.Normalization(axis=-1, name="standardise_speaker")(inputs["speaker"])
+        x = _fuse(x, speaker, ablation["fusion"], shape[-1], frames)
+    dropout, n_targets = ablation["training"]["dropout"], len(label_mean)
+    if frames:
         mask = FrameMask(name="mask")(x, inputs["n_frames"])
         fused = layers.GlobalAveragePooling1D(name="fused")(x, mask=mask)
         outputs = _transform(x, mask, ablation["units"], dropout, n_targets)
@@ -69,7 +80,7 @@ def build_head(
         outputs = _interpret(fused, ablation["units"], dropout, n_targets)
     # An affine map onto the labels' mean and spread, so that training starts on their scale.
     labels = layers.Rescaling(list(label_sd), list(label_mean), name="labels")(outputs)
-    return keras.Model(inputs, {"labels": labels, "fused": fused}, name=name)
+    return keras.Model(inputs, {"labels": labels, "fused": fused}, name=REST)
 
 
 def join_heads(heads: list[keras.Model]) -> keras.Model:
@@ -85,9 +96,52 @@ def join_heads(heads: list[keras.Model]) -> keras.Model:
     )
 
 
+def apply_together(heads: list[keras.Model]):
+    """A function that applies heads of one ablation to a batch and gives a list of what each would give by itself.
+
+    Features are standardised once, by the statistics that all heads share, and layers mixed for all in one product:
+    both are most of the work, because there a batch has all layers.
+    """
+    parts = [part for head in heads for part in list_parts(head)]
+    size = len(parts) // len(heads)  # parts of a head
+    standardise = parts[0].get_layer("standardise_features")
+    mixes = [layer for part in parts for layer in part.layers if isinstance(layer, LayerMix)]
+
+    def apply(item: dict, training: bool) -> list[dict]:
+        x = standardise(ops.cast(item["features"], "float32"))
+        own = [x] * len(parts)
+        if mixes:
+            weights = ops.softmax(ops.stack([mix.logits.value for mix in mixes]))  # (parts, L)
+            own = ops.unstack(ops.matmul(weights[None], x), axis=1)  # (1, parts, L), (B, L, W) -> parts of (B, W)
+        outputs = []
+        for part, features in zip(parts, own, strict=True):
+            others = {x.name: item[x.name] for x in part.inputs if x.name != "features"}
+            outputs.append(part.get_layer(REST)(others | {"features": features}, training=training))
+        return [_join(outputs[i : i + size]) for i in range(0, len(outputs), size)]
+
+    return apply
+
+
+def list_parts(head: keras.Model) -> list[keras.Model]:
+    """The heads that `join_heads` joined."""
+    return [layer for layer in head.layers if isinstance(layer, keras.Model) and layer.name != REST] or [head]
+
+
+def _join(outputs: list[dict]) -> dict:
+    if len(outputs) == 1:
+        return outputs[0]
+    return {key: ops.concatenate([output[key] for output in outputs], 1) for key in outputs[0]}
+
+
+def find_layer(head: keras.Model, name: str) -> layers.Layer:
+    """A layer of a head, or of its part that sees one layer."""
+    rest = head.get_layer(REST)
+    return next(layer for layer in head.layers + rest.layers if layer.name == name)
+
+
 def set_statistics(head: keras.Model, name: str, mean, variance) -> None:
     """Set mean and variance, (L, W), (W,) or (13,), of a standardising layer; a constant feature is only centred."""
-    layer = head.get_layer(name)
+    layer = find_layer(head, name)
     layer.adapt_mean.assign(mean)
     layer.adapt_variance.assign(ops.where(ops.convert_to_tensor(variance) > 1e-10, variance, 1.0))
     layer.finalize_state()

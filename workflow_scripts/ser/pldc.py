@@ -17,7 +17,11 @@ def enrolment_order(utterance_ids: list[str]) -> list[str]:
 
     The order is as good as random, but stays the same when utterances come or go.
     """
-    return sorted(utterance_ids, key=lambda utterance_id: hashlib.sha256(utterance_id.encode()).digest())
+    return sorted(utterance_ids, key=enrolment_key)
+
+
+def enrolment_key(utterance_id: str) -> bytes:
+    return hashlib.sha256(utterance_id.encode()).digest()
 
 
 def rank_neighbours(vectors: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,15 +1,19 @@
 """Prediction: trained heads applied to a split, with the speaker vectors that calibration compares."""
 
+import bisect
 from collections import defaultdict
+from operator import itemgetter
 
 import keras
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from ser.features import batch, naming_damage, open_features, read_shape, read_speakers, select_inputs
+from ser.features import choose, read_blocks, read_speakers
 from ser.files import DataError, write_parquet
-from ser.pldc import enrolment_order
+from ser.heads import apply_together
+from ser.pldc import enrolment_key
+from ser.tfrecord import Record
 
 _BATCH = 64
 _VECTOR = pa.list_(pa.float32())
@@ -45,66 +49,83 @@ def predict_split(
     vectors = None
     if ablation["speaker"] != "none":
         vectors = read_speakers(speakers, ablation["speaker"] == "mfcc_permuted")
-    shape = read_shape(embeddings)
-    batches = batch(open_features(embeddings, ablation, shape, vectors, None), _BATCH) if shape else ()
+    apply = apply_together(list(heads.values()))
 
     @tf.function(reduce_retracing=True)
     def predict(item):
-        return [head(select_inputs(head, item), training=False) for head in heads.values()]
+        outputs = apply(item, training=False)
+        return [tf.stack([output[key] for output in outputs]) for key in ("labels", "fused")]
 
     utterance_ids: list[str] = []
     speaker_ids: list[str] = []
-    labels: dict[int, list[np.ndarray]] = defaultdict(list)
-    collected = {seed: _SpeakerVectors() for seed in heads}
-    with naming_damage(embeddings):
-        for item in batches:
-            ids = [value.decode() for value in item["utterance_id"].numpy()]
-            owners = [value.decode() for value in item["speaker_id"].numpy()]
-            utterance_ids += ids
-            speaker_ids += owners
-            for seed, output in zip(heads, predict(item), strict=True):
-                labels[seed].append(output["labels"].numpy())
-                collected[seed].add(ids, owners, output["fused"].numpy())
+    labels: list[np.ndarray] = [np.empty((len(heads), 0, len(targets)), np.float32)]
+    collected = _SpeakerVectors()
+    for records in read_blocks(embeddings, _BATCH):
+        predicted, fused = (x.numpy() for x in predict(_arrange(records, ablation, vectors)))  # (heads, B, ...)
+        utterance_ids += [record.utterance_id for record in records]
+        speaker_ids += [record.speaker_id for record in records]
+        labels.append(predicted)
+        collected.add(records, fused)
     order = sorted(range(len(utterance_ids)), key=utterance_ids.__getitem__)
-    for seed in heads:
-        values = np.concatenate([np.empty((0, len(targets))), *labels[seed]])[order]
+    for i, (seed, values) in enumerate(zip(heads, np.concatenate(labels, axis=1)[:, order], strict=True)):
         columns = {
             "utterance_id": pa.array([utterance_ids[i] for i in order], pa.string()),
             "speaker_id": pa.array([speaker_ids[i] for i in order], pa.string()),
-            **{target: pa.array(values[:, i], pa.float32()) for i, target in enumerate(targets)},
+            **{target: pa.array(values[:, j], pa.float32()) for j, target in enumerate(targets)},
         }
         if not np.isfinite(values).all():
             raise DataError(f"seed {seed} predicts numbers that are not finite: choose a smaller learning_rate")
         write_parquet(results.format(kind="predictions", seed=seed), pa.table(columns))
-        write_parquet(results.format(kind="speaker_vectors", seed=seed), collected[seed].means())
-        write_parquet(results.format(kind="enrolment_vectors", seed=seed), collected[seed].enrolled())
+        write_parquet(results.format(kind="speaker_vectors", seed=seed), collected.means(i))
+        write_parquet(results.format(kind="enrolment_vectors", seed=seed), collected.enrolled(i))
+
+
+def _arrange(records: list[Record], ablation: dict, speakers: dict[str, np.ndarray] | None) -> dict[str, np.ndarray]:
+    """A batch of what heads take, as they are stored; frames padded with zeros to the longest."""
+    parts = [choose(record.embedding, len(record.embedding), ablation) for record in records]
+    item = {}
+    if ablation["features"] == "frames":
+        lengths = np.array([[len(part)] for part in parts], np.int32)
+        features = np.zeros((len(parts), lengths.max(), parts[0].shape[1]), parts[0].dtype)
+        for row, part in zip(features, parts, strict=True):
+            row[: len(part)] = part
+        item = {"features": features, "n_frames": lengths}
+    else:
+        item = {"features": np.stack(parts)}
+    if speakers:
+        item["speaker"] = np.stack([speakers[record.speaker_id] for record in records])
+    return {key: tf.constant(value) for key, value in item.items()}
 
 
 class _SpeakerVectors:
-    """Running means of utterance vectors by speaker, and the vectors of the first few in enrolment order."""
+    """Of several heads: running sums of utterances' vectors by speaker, and the first few in enrolment order."""
 
     def __init__(self):
-        self._sums: dict[str, np.ndarray] = {}
+        self._sums: dict[str, np.ndarray] = {}  # (heads, W) float64
         self._counts: dict[str, int] = defaultdict(int)
-        self._first: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
+        self._first: dict[str, list[tuple]] = defaultdict(list)  # (key, utterance id, (heads, W)), sorted by key
 
-    def add(self, utterance_ids: list[str], speaker_ids: list[str], vectors: np.ndarray) -> None:
-        for utterance, speaker, vector in zip(utterance_ids, speaker_ids, vectors, strict=True):
+    def add(self, records: list[Record], vectors: np.ndarray) -> None:
+        for i, record in enumerate(records):
+            vector, speaker = vectors[:, i], record.speaker_id
             self._sums[speaker] = self._sums.get(speaker, 0.0) + vector.astype(np.float64)
             self._counts[speaker] += 1
-            first = self._first[speaker] | {utterance: vector.copy()}  # not a view that keeps its batch
-            self._first[speaker] = {key: first[key] for key in enrolment_order(list(first))[:_ENROLLED]}
+            first, key = self._first[speaker], enrolment_key(record.utterance_id)
+            if len(first) < _ENROLLED or key < first[-1][0]:
+                # not a view that keeps its batch
+                bisect.insort(first, (key, record.utterance_id, vector.copy()), key=itemgetter(0))
+                del first[_ENROLLED:]
 
-    def means(self) -> pa.Table:
+    def means(self, head: int) -> pa.Table:
         speakers = sorted(self._sums)
-        vectors = [(self._sums[speaker] / self._counts[speaker]).astype(np.float32) for speaker in speakers]
+        vectors = [(self._sums[speaker][head] / self._counts[speaker]).astype(np.float32) for speaker in speakers]
         return pa.table({"speaker_id": pa.array(speakers, pa.string()), "vector": pa.array(vectors, _VECTOR)})
 
-    def enrolled(self) -> pa.Table:
+    def enrolled(self, head: int) -> pa.Table:
         rows = [
-            (speaker, utterance, rank, vector)
+            (speaker, utterance, rank, vector[head])
             for speaker in sorted(self._first)
-            for rank, (utterance, vector) in enumerate(self._first[speaker].items())
+            for rank, (_, utterance, vector) in enumerate(self._first[speaker])
         ]
         columns = zip(*rows, strict=True) if rows else [()] * 4
         types = {"speaker_id": pa.string(), "utterance_id": pa.string(), "rank": pa.int64(), "vector": _VECTOR}

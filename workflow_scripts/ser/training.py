@@ -12,55 +12,15 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from ser.ccc import compute_ccc
-from ser.features import (
-    Shape,
-    batch,
-    naming_damage,
-    open_features,
-    read_labels,
-    read_shape,
-    read_speakers,
-    select_inputs,
-)
+from ser.features import Shape, batch, naming_damage, read_shape, read_speakers
 from ser.files import DataError, atomic, write_text
-from ser.heads import build_head, join_heads, set_statistics
+from ser.heads import apply_together, build_head, find_layer, join_heads, set_statistics
 from ser.manifest import format_rows
 from ser.prediction import predict_split
+from ser.training_data import Data, Split, read_split, take
 from ser.weighting import weigh_speakers
 
 _VALIDATION_BATCH = 256
-
-
-@dataclass
-class Split:
-    """The files of a split that training reads; `speakers` is empty where it uses no averaged MFCCs."""
-
-    embeddings: list[str]
-    speakers: list[str]
-    labels: str
-
-
-@dataclass
-class _Data:
-    """The utterances of a split: held in memory (`columns`), or read anew from `dataset` each time.
-
-    `columns` has a tensor a key, a row an utterance; frames are a ragged tensor.
-    """
-
-    utterance_ids: list[str]
-    labels: np.ndarray  # (N, targets)
-    dataset: tf.data.Dataset
-    columns: dict[str, tf.Tensor] | None
-    mean: np.ndarray  # of the features, (L, W) or (W,), as the variance
-    variance: np.ndarray
-
-    def batches(self, size: int):
-        """Batches of all utterances, in order."""
-        if self.columns is None:
-            yield from batch(self.dataset, size)
-        else:
-            for start in range(0, len(self.utterance_ids), size):
-                yield _take(self.columns, tf.range(start, min(start + size, len(self.utterance_ids))))
 
 
 @dataclass
@@ -69,7 +29,6 @@ class _Member:
 
     head: keras.Model
     targets: list[int]
-    optimizer: keras.optimizers.Optimizer
     best: float = -np.inf
     best_epoch: int = 0
     best_weights: list[np.ndarray] = field(default_factory=list)
@@ -113,8 +72,7 @@ def train_ablation(
     shape = read_shape(train.embeddings)
     if shape is None:
         raise DataError("every training utterance was set aside: see results/metadata/rejected.csv")
-    # What is stored as float16 is twice as large as float32, and twice that while it is put together.
-    size = 4 * sum(os.path.getsize(path) for path in train.embeddings + validation.embeddings)
+    size = sum(os.path.getsize(path) for path in train.embeddings + validation.embeddings)
     if isinstance(ablation.get("layer"), int):
         size /= shape.rows
     speakers = _read_speakers(train, ablation)
@@ -123,8 +81,8 @@ def train_ablation(
         known, wanted = read_speakers(train.speakers), read_speakers(target_speakers or [])
         weights = weigh_speakers(known, wanted, ablation["neighbours"], ablation["strength"])
     in_memory = size < memory_bytes
-    training = _read(train, ablation, shape, speakers, targets, weights, in_memory)
-    validating = _read(validation, ablation, shape, _read_speakers(validation, ablation), targets, None, in_memory)
+    training = read_split(train, ablation, shape, speakers, targets, weights, in_memory)
+    validating = read_split(validation, ablation, shape, _read_speakers(validation, ablation), targets, None, in_memory)
 
     groups = [list(range(len(targets)))] if ablation["outputs"] == "joint" else [[i] for i in range(len(targets))]
     members = [_build_member(ablation, seed, group, targets, shape, training) for seed in seeds for group in groups]
@@ -133,7 +91,8 @@ def train_ablation(
         if speakers:
             vectors = np.stack(list(speakers.values()))
             set_statistics(member.head, "standardise_speaker", vectors.mean(axis=0), vectors.var(axis=0))
-    shuffled = max(1024, int(len(training.utterance_ids) * memory_bytes / size))
+    # Streamed, float16 becomes float32, of which tf.data holds two copies.
+    shuffled = max(1024, int(len(training.utterance_ids) * memory_bytes / (4 * size)))
     with naming_damage(train.embeddings + validation.embeddings):
         _fit(members, training, validating, targets, settings, shuffled)
 
@@ -202,44 +161,7 @@ def _read_speakers(split: Split, ablation: dict) -> dict[str, np.ndarray] | None
     return read_speakers(split.speakers, ablation["speaker"] == "mfcc_permuted")
 
 
-def _read(split: Split, ablation: dict, shape: Shape, speakers, targets: list[str], weights, keep: bool) -> _Data:
-    """Read a split once: its ids and labels, the features' mean and variance, and all of it where it is to be kept."""
-    dataset = open_features(split.embeddings, ablation, shape, speakers, read_labels(split.labels, targets), weights)
-    frames = ablation["features"] == "frames"
-    ids, labels, kept, count, total, squares = [], [], [], 0, 0.0, 0.0
-    with naming_damage(split.embeddings):
-        for item in dataset.as_numpy_iterator():
-            x = item["features"].astype(np.float64)
-            x = x if frames else x[None]  # (T, W), (1, L, W) or (1, W)
-            count += len(x)
-            total = total + x.sum(axis=0)
-            squares = squares + np.square(x).sum(axis=0)
-            ids.append(item.pop("utterance_id").decode())
-            labels.append(item["labels"])
-            if keep:
-                kept.append({key: value for key, value in item.items() if key != "speaker_id"})
-    if not ids:
-        raise DataError(f"{split.labels}: no utterance has both audio that can be used and labels")
-    columns = None
-    if keep:
-        columns = {key: np.stack([item[key] for item in kept]) for key in kept[0] if not (frames and key == "features")}
-        columns = {key: tf.constant(value) for key, value in columns.items()}
-        if frames:
-            values = tf.constant(np.concatenate([item["features"] for item in kept]))
-            columns["features"] = tf.RaggedTensor.from_row_lengths(values, columns["n_frames"][:, 0])
-    mean = total / count
-    return _Data(ids, np.stack(labels), dataset, columns, mean, np.maximum(squares / count - mean**2, 0))
-
-
-def _take(columns: dict[str, tf.Tensor], rows: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Rows of each column; frames padded with zeros to the longest."""
-    taken = {key: tf.gather(column, rows) for key, column in columns.items()}
-    return {key: value.to_tensor() if isinstance(value, tf.RaggedTensor) else value for key, value in taken.items()}
-
-
-def _build_member(
-    ablation: dict, seed: int, group: list[int], targets: list[str], shape: Shape, data: _Data
-) -> _Member:
+def _build_member(ablation: dict, seed: int, group: list[int], targets: list[str], shape: Shape, data: Data) -> _Member:
     keras.utils.set_random_seed(seed + 10_007 * group[0])
     sd = data.labels[:, group].std(axis=0)
     head = build_head(
@@ -250,31 +172,32 @@ def _build_member(
         label_sd=np.where(sd > 0, sd, 1.0).tolist(),
         name="_".join(targets[i] for i in group),
     )
-    optimizer = keras.optimizers.Adam(ablation["training"]["learning_rate"])
-    optimizer.build(head.trainable_variables)
-    return _Member(head, group, optimizer)
+    return _Member(head, group)
 
 
 def _fit(
-    members: list[_Member], training: _Data, validating: _Data, targets: list[str], settings: dict, shuffled: int
+    members: list[_Member], training: Data, validating: Data, targets: list[str], settings: dict, shuffled: int
 ) -> None:
     """Train until each member has gone `patience` epochs without a better validation CCC; keep its best weights."""
+
+    apply = apply_together([member.head for member in members])
+    variables = [variable for member in members for variable in member.head.trainable_variables]
+    optimizer = keras.optimizers.Adam(settings["learning_rate"])
+    optimizer.build(variables)
 
     def step(item) -> tf.Tensor:
         """One update of each member with a batch: their losses, (members,)."""
         losses = []
-        for member in members:
-            with tf.GradientTape() as tape:
-                predictions = member.head(select_inputs(member.head, item), training=True)["labels"]
+        with tf.GradientTape() as tape:
+            for member, output in zip(members, apply(item, training=True), strict=True):
                 labels = tf.gather(item["labels"], member.targets, axis=1)
                 if settings["loss"] == "ccc":
-                    loss = ccc_loss(labels, predictions, item["weight"])
+                    losses.append(ccc_loss(labels, output["labels"], item["weight"]))
                 else:
-                    error = (labels - predictions) / member.head.get_layer("labels").scale
-                    loss = tf.reduce_mean(item["weight"] * error**2)
-            gradients = tape.gradient(loss, member.head.trainable_variables)
-            member.optimizer.apply(gradients, member.head.trainable_variables)
-            losses.append(loss)
+                    error = (labels - output["labels"]) / find_layer(member.head, "labels").scale
+                    losses.append(tf.reduce_mean(item["weight"] * error**2))
+            total = tf.add_n(losses)  # no member's loss depends on another's variables
+        optimizer.apply(tape.gradient(total, variables), variables)
         return tf.stack(losses)
 
     # An epoch is one call: no Python runs between its steps.
@@ -282,7 +205,7 @@ def _fit(
     def run_epoch(columns, order):
         losses = tf.zeros(len(members))
         for i in tf.range(tf.shape(order)[0]):
-            losses += step(_take(columns, order[i]))
+            losses += step(take(columns, order[i]))
         return losses / tf.cast(tf.shape(order)[0], tf.float32)
 
     @tf.function
@@ -295,7 +218,7 @@ def _fit(
 
     @tf.function(reduce_retracing=True)
     def predict(item):
-        return [member.head(select_inputs(member.head, item), training=False)["labels"] for member in members]
+        return [output["labels"] for output in apply(item, training=False)]
 
     count = len(training.utterance_ids)
     size = min(settings["batch_size"], count)
