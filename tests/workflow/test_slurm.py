@@ -1,4 +1,7 @@
-"""Through profiles/slurm on a real SLURM of this machine, whole and through faults: the bytes of a local run."""
+"""Through profiles/slurm on a real SLURM of this machine, whole and through faults: the bytes of a local run.
+
+Each fault's test prints how long it took from then to the end of the run, which `python -m pytest -rP` shows.
+"""
 
 import os
 import re
@@ -54,7 +57,9 @@ def measure(project, disturb, *arguments):
     try:
         disturb()
     finally:
+        begin = time.monotonic()
         thread.join()
+        print(f"recovered in {time.monotonic() - begin:.0f} s")
     if problems:
         raise problems[0]
     return said[0]
