@@ -19,6 +19,7 @@ from cluster import NODES, PROGRAMS, USER_OPTIONS, find_missing, run_cluster, wa
 ROOT = Path(__file__).parents[2]
 PROFILE = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text(encoding="utf-8"))
 MEASURED = [f"results/{kind}" for kind in ("audio/test/shard-001.parquet", "speakers/test/shard-001.json")]
+ENVIRONMENT = dict(os.environ)  # without the cluster of these tests, whose commands stand in front of SLURM's
 AWAY = 30  # seconds that the controller is away
 
 needs_slurm = pytest.mark.skipif(bool(find_missing()), reason=find_missing() or "SLURM is there")
@@ -148,7 +149,7 @@ def test_the_controller_is_away(built, project, cluster):
 def test_the_demo_from_nothing():
     """The script's own: the demo through the profile on a new cluster, in a folder of its own."""
     script = ROOT / "tests" / "workflow" / "cluster.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -28,6 +28,7 @@ from ser.files import DataError, atomic, sha256, write_text
 from ser.manifest import read as read_manifest
 from ser.masked_prediction import MaskedPrediction
 from ser.placement import place_speakers, read_means
+from ser.tensors import read_tensors, write_tensors
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from ser import tfrecord
 from ser.files import DataError, read_parquet, write_json
 from ser.manifest import read as read_manifest
 from ser.pldc import rank_neighbours
+from ser.tensors import read_tensors
 
 
 def place_speakers(means: dict[str, np.ndarray], trained: list[str], k: int) -> dict[str, list[str]]:

@@ -17,6 +17,7 @@ from ser import audio as audio_files
 from ser import manifest as manifests
 from ser.files import DataError, read_parquet, write_parquet
 from ser.manifest import Utterance
+from ser.tensors import read_tensors, write_tensors
 
 log = logging.getLogger(__name__)
 
