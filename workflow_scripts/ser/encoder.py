@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from ser.files import DataError, atomic, read_json, sha256, write_json, write_json_text
+from ser.files import DataError, atomic, read_json, sha256, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ def save(model: HubertModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str |
     out_dir = Path(out_dir)
     config = model.config
     config.architectures, config.dtype = ["HubertModel"], "float32"
-    write_json_text(out_dir / "config.json", config.to_json_string())
-    write_json_text(out_dir / "preprocessor_config.json", extractor.to_json_string())
+    write_text(out_dir / "config.json", config.to_json_string())
+    write_text(out_dir / "preprocessor_config.json", extractor.to_json_string())
     state = {name: tensor.detach().float().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic(out_dir / "model.safetensors") as temporary:
         save_file(state, temporary, metadata={"format": "pt"})

@@ -56,12 +56,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value) -> None:
     """Write a value as indented JSON with a checksum, atomically; NaN is an error, not a token others cannot read."""
-    write_json_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
-
-
-def write_json_text(path: str | Path, text: str) -> None:
-    """Write JSON that is text already, atomically, its checksum on a line of its own after it."""
-    write_text(path, f"{text.rstrip()}\n{_checksum_line(text.rstrip())}\n")
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+    write_text(path, f"{text}\n{_checksum_line(text)}\n")
 
 
 def _checksum_line(text: str) -> str:
