@@ -1,9 +1,11 @@
 """Embedding a shard: order, rejects, and reuse of what has not changed."""
 
+import itertools
 import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -317,3 +319,24 @@ def test_numbers_that_are_not_finite_stop_the_job(shard):
 def test_a_frames_layer_that_is_not_there_stops_the_job(shard, layer):
     with pytest.raises(DataError, match=f"frames layer {layer}: .* has layers 0 to 3"):
         shard.run(frames_layer=layer)
+
+
+def test_long_recordings_are_decoded_only_as_there_is_room(monkeypatch):
+    """Whatever `ahead` is; and nothing waits for ever when the stream is closed early."""
+    begun, taken = [], []
+
+    def load(path, **options):
+        begun.append(path)
+        return np.full(10, int(path), np.float32), None
+
+    monkeypatch.setattr(embed, "HELD_SAMPLES", 25)
+    monkeypatch.setattr(embed.audio_files, "load", load)
+    utterances = [Utterance(f"{number:03d}", str(number), "speaker", "0") for number in range(60)]
+    stream = embed._decode(utterances, {}, ahead=30, workers=4)
+    for utterance, samples in itertools.islice(stream, 40):
+        assert int(utterance.path) == samples[0] == len(taken)
+        taken.append(utterance)
+        time.sleep(0.002)
+        assert len(begun) - len(taken) <= 3 + 4  # held, and at work on it
+    stream.close()
+    assert len(taken) == 40

@@ -1,7 +1,11 @@
 """Embeddings against transformers run one utterance at a time."""
 
+import random
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile
 import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
@@ -156,6 +160,29 @@ def test_long_audio_goes_through_in_windows(tmp_path, monkeypatch, config):
         np.testing.assert_allclose(got.frames, expected[layer], atol=tolerance)
         np.testing.assert_allclose(got.pooled[layer], got.frames.mean(0), atol=1e-5)
     assert seen[:5] == [(0, 140), (60, 240), (160, 340), (260, 440), (360, 469)]
+
+
+@pytest.mark.slow
+def test_four_minutes_of_speech_in_windows_and_as_a_whole(tmp_path, monkeypatch):
+    """What the README states: the demo's encoder, whose attention reaches far, at the windows that users get.
+
+    In units of the spread of the whole's last hidden state, over all frames, those beside a seam too.
+    """
+    demo = Path(__file__).parents[2] / "demo"
+    encoder.prepare(str(demo / "encoder"), None, tmp_path)
+    paths = sorted((demo / "audio").iterdir())
+    random.Random(0).shuffle(paths)
+    wave = np.concatenate([soundfile.read(path, dtype="float32")[0] for path in paths])[: 240 * 16_000]
+    subject = Encoder(tmp_path, "cpu", 2)
+    (in_windows,) = subject.embed([wave], 6)
+    monkeypatch.setattr(hubert, "WHOLE", len(wave))
+    (whole,) = subject.embed([wave], 6)
+    off = np.abs(in_windows.frames - whole.frames) / whole.frames.std()
+    pooled = np.abs(in_windows.pooled - whole.pooled) / whole.frames.std()
+    print(f"frames: {off.mean():.3f} on average, {np.quantile(off, 0.999):.2f} for 999 of 1000 values")
+    print(f"pooled: {pooled[0].max():.1e} in front of the Transformer, {pooled[6].max():.2f} after it")
+    assert len(wave) > 16_000 * 200 and off.mean() < 0.1 and np.quantile(off, 0.999) < 0.6
+    assert pooled[0].max() < 1e-5 and pooled[6].max() < 0.2
 
 
 def test_audio_too_short_for_a_frame_is_refused(tmp_path):

@@ -1,4 +1,7 @@
-"""Through profiles/slurm on a real SLURM of this machine, whole and through faults: the bytes of a local run."""
+"""Through profiles/slurm on a real SLURM of this machine, whole and through faults: the bytes of a local run.
+
+Each fault's test prints how long it took from then to the end of the run, which `python -m pytest -rP` shows.
+"""
 
 import os
 import re
@@ -16,6 +19,7 @@ from cluster import NODES, PROGRAMS, USER_OPTIONS, find_missing, run_cluster, wa
 ROOT = Path(__file__).parents[2]
 PROFILE = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text(encoding="utf-8"))
 MEASURED = [f"results/{kind}" for kind in ("audio/test/shard-001.parquet", "speakers/test/shard-001.json")]
+ENVIRONMENT = dict(os.environ)  # without the cluster of these tests, whose commands stand in front of SLURM's
 AWAY = 30  # seconds that the controller is away
 
 needs_slurm = pytest.mark.skipif(bool(find_missing()), reason=find_missing() or "SLURM is there")
@@ -54,7 +58,9 @@ def measure(project, disturb, *arguments):
     try:
         disturb()
     finally:
+        begin = time.monotonic()
         thread.join()
+        print(f"recovered in {time.monotonic() - begin:.0f} s")
     if problems:
         raise problems[0]
     return said[0]
@@ -143,7 +149,7 @@ def test_the_controller_is_away(built, project, cluster):
 def test_the_demo_from_nothing():
     """The script's own: the demo through the profile on a new cluster, in a folder of its own."""
     script = ROOT / "tests" / "workflow" / "cluster.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

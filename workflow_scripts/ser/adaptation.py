@@ -18,8 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -30,6 +28,7 @@ from ser.files import DataError, atomic, sha256, write_text
 from ser.manifest import read as read_manifest
 from ser.masked_prediction import MaskedPrediction
 from ser.placement import place_speakers, read_means
+from ser.tensors import read_tensors, write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -347,11 +346,10 @@ def _load_head(model: MaskedPrediction, path: Path, centroids: np.ndarray) -> bo
     """Take over the prediction head of a base that was pre-trained on these very clusters; whether there was one."""
     if not path.exists():
         return False
-    with safe_open(path, "pt") as file:
-        if not np.array_equal(file.get_tensor("centroids").numpy(), centroids):
-            return False
-        names = sorted(HEAD_WEIGHTS & set(file.keys()))
-        state = {name: file.get_tensor(name) for name in names}
+    tensors, _ = read_tensors(path)
+    if not np.array_equal(tensors["centroids"], centroids):
+        return False
+    state = {name: torch.from_numpy(tensors[name]) for name in sorted(HEAD_WEIGHTS & set(tensors))}
     if any(model.get_parameter(name).shape != tensor.shape for name, tensor in state.items()):
         return False
     model.load_state_dict(state, strict=False)
@@ -360,12 +358,11 @@ def _load_head(model: MaskedPrediction, path: Path, centroids: np.ndarray) -> bo
 
 def _save_head(model: MaskedPrediction, centroids: np.ndarray, speakers: list[str], path: Path) -> None:
     """Write the clusters, the prediction head and, with PAPT, the vectors of the speakers in order of their ids."""
-    state = {name: model.get_parameter(name).detach().float().cpu() for name in sorted(HEAD_WEIGHTS)}
-    state["centroids"] = torch.from_numpy(centroids)
+    state = {name: model.get_parameter(name).detach().float().cpu().numpy() for name in sorted(HEAD_WEIGHTS)}
+    state["centroids"] = centroids
     if speakers:
         with torch.no_grad():
             vectors = model.speaker_vectors(torch.arange(len(speakers), device=model.table.device)[:, None])
-        state["speaker_vectors"] = vectors.float().cpu()
-    state = {name: tensor.contiguous() for name, tensor in state.items()}
-    with atomic(path) as temporary:
-        save_file(state, temporary, {"speakers": json.dumps(speakers)})
+        state["speaker_vectors"] = vectors.float().cpu().numpy()
+    state = {name: np.ascontiguousarray(array) for name, array in state.items()}
+    write_tensors(path, state, {"speakers": json.dumps(speakers)})

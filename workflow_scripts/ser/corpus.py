@@ -163,11 +163,14 @@ def read_columns(sheet: Path, wanted: list[str], keys: str):
 
     Raises DataError for what is no such sheet; `keys` are those of the config that name it.
     """
+    line = 0
     try:
         with open(sheet, encoding="utf-8-sig", newline="") as file:
             head = file.readline()
             if not head.strip():
-                raise DataError(f"{sheet}: is empty; expected a header with {wanted[0]}, {wanted[1]}, ...")
+                raise DataError(
+                    f"{sheet}: is empty, or its first line is; expected a header with {wanted[0]}, {wanted[1]}, ..."
+                )
             separator = max(",;\t", key=head.count)
             header = [name.strip() for name in next(csv.reader([head], delimiter=separator))]
             for name in wanted:
@@ -176,7 +179,7 @@ def read_columns(sheet: Path, wanted: list[str], keys: str):
                     what = "missing" if name not in header else "there more than once"
                     raise DataError(f"{sheet}: column {name!r} is {what}; {found}")
             places = [header.index(name) for name in wanted]
-            rows = csv.reader(file, delimiter=separator, strict=True)
+            rows, line = csv.reader(file, delimiter=separator, strict=True), 1
             for row in rows:
                 line = rows.line_num + 1
                 if not row or not any(row):
@@ -188,8 +191,10 @@ def read_columns(sheet: Path, wanted: list[str], keys: str):
         raise DataError(f"{sheet}: there is no such label sheet; set {keys}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{sheet}: is not UTF-8 ({error}); save it as UTF-8") from error
-    except (csv.Error, OSError) as error:
-        raise DataError(f"{sheet}: cannot be read as CSV ({error})") from error
+    except csv.Error as error:
+        raise DataError(f"{sheet}, row {line + 1}: cannot be read as CSV ({error})") from error
+    except OSError as error:
+        raise DataError(f"{sheet}: cannot be read ({error.strerror})") from error
 
 
 def _parse_label(cell: str, lowest: float, highest: float) -> float | None:

@@ -7,8 +7,10 @@ import heapq
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import shutil
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 
 SAMPLE_RATE = 16_000  # Hz
 DECODE_AHEAD = {"cpu": 4, "cuda": 128}  # utterances: what a batch needs, and no more memory than that
+HELD_SAMPLES = 3600 * SAMPLE_RATE  # decoded ahead, 230 MB, where utterances are long
 
 Records = dict[str, Record]  # an utterance's "pooled" record and, where frames are made, its "frames" record
 
@@ -132,24 +135,46 @@ def _embed(
 def _decode(
     utterances: list[Utterance], audio: dict, ahead: int, workers: int
 ) -> Iterator[tuple[Utterance, np.ndarray]]:
-    """Yield utterances with their samples (float32, 16 kHz), decoded in threads up to `ahead` utterances in advance."""
+    """Yield utterances with their samples (float32, 16 kHz), decoded in threads up to `ahead` utterances in advance.
+
+    While HELD_SAMPLES are waiting to be taken, only the utterance that is asked for is decoded: hours-long recordings
+    do not fill the memory.
+    """
+    room, held, wanted = threading.Condition(), 0, 0.0
+
+    def load(number: int, utterance: Utterance) -> np.ndarray:
+        nonlocal held
+        with room:
+            room.wait_for(lambda: held < HELD_SAMPLES or number <= wanted)
+        samples, _ = audio_files.load(utterance.path, sha256=utterance.sha256, **audio)
+        with room:
+            held += len(samples)
+        return samples
+
+    def want(number: float, taken: int) -> None:
+        nonlocal held, wanted
+        with room:
+            held, wanted = held - taken, number
+            room.notify_all()
+
     with ThreadPoolExecutor(workers) as pool:
         pending: deque = deque()
         try:
-            for utterance in (*utterances, *[None] * ahead):
+            for number, utterance in enumerate((*utterances, *[None] * ahead)):
                 if utterance:
-                    pending.append(
-                        (utterance, pool.submit(audio_files.load, utterance.path, sha256=utterance.sha256, **audio))
-                    )
+                    pending.append((number, utterance, pool.submit(load, number, utterance)))
                 if pending and (utterance is None or len(pending) > ahead):
-                    utterance, future = pending.popleft()
+                    number, utterance, future = pending.popleft()
+                    want(number, 0)
                     try:
-                        samples, _ = future.result()
+                        samples = future.result()
                     except audio_files.Rejected as reason:
                         log.info("rejected %s: %s", utterance.utterance_id, reason)
                     else:
+                        want(number, len(samples))
                         yield utterance, samples
         finally:
+            want(math.inf, 0)  # nobody waits for room any more
             pool.shutdown(cancel_futures=True)
 
 

@@ -1,10 +1,12 @@
 """Files that appear whole or not at all, and readers that name the file they cannot read."""
 
+import base64
 import contextlib
 import hashlib
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,16 +55,27 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value) -> None:
-    """Write a value as indented JSON, atomically; NaN is an error, not a token that others cannot read."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+    """Write a value as indented JSON with a checksum, atomically; NaN is an error, not a token others cannot read."""
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+    write_text(path, f"{text}\n{_checksum_line(text)}\n")
+
+
+def _checksum_line(text: str) -> str:
+    """The CRC-32 of a text as 32 spaces (0) and tabs (1): white space is all that JSON lets stand after a value."""
+    return f"{zlib.crc32(text.encode()):032b}".translate({ord("0"): " ", ord("1"): "\t"})
 
 
 def read_json(path: str | Path):
-    """Read JSON; a DataError names a file that is no JSON."""
+    """Read JSON, with or without a checksum; a DataError names a file that is no JSON or not what was written."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        value = json.loads(text)
     except ValueError as error:
         raise DataError(f"{path}: is not JSON ({error}); delete it and run again") from error
+    body, _, last = text.removesuffix("\n").rpartition("\n")
+    if len(last) == 32 and last.isspace() and last != _checksum_line(body):
+        raise DataError(f"{path}: is damaged (does not match its checksum); delete it and run again")
+    return value
 
 
 def write_parquet(path: str | Path, table: pa.Table) -> None:
@@ -72,10 +85,22 @@ def write_parquet(path: str | Path, table: pa.Table) -> None:
 
 
 def read_parquet(path: str | Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet file and check its pages' checksums; a DataError names a damaged one."""
+    """Read a Parquet file and check its pages' checksums and its columns; a DataError names a damaged one."""
     try:
+        _check_schema(pq.read_metadata(path))
         return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise DataError(f"{path}: is damaged ({error}); delete it and run again") from error
+
+
+def _check_schema(metadata: pq.FileMetaData) -> None:
+    """Raise ValueError unless columns have the names and types they were written with: a footer has no checksum."""
+    if copy := (metadata.metadata or {}).get(b"ARROW:schema"):  # Arrow's own copy of the schema, in base 64
+        written = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(copy)))
+        kinds = [
+            [(field.name, field.type.id) for field in schema] for schema in (written, metadata.schema.to_arrow_schema())
+        ]
+        if kinds[0] != kinds[1]:
+            raise ValueError("its columns are not those it was written with")

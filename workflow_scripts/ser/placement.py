@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
 
 from ser import tfrecord
 from ser.files import DataError, read_parquet, write_json
 from ser.manifest import read as read_manifest
 from ser.pldc import rank_neighbours
+from ser.tensors import read_tensors
 
 
 def place_speakers(means: dict[str, np.ndarray], trained: list[str], k: int) -> dict[str, list[str]]:
@@ -65,11 +65,10 @@ def write_shard(
 
 def read_vectors(head: str | Path) -> dict[str, np.ndarray]:
     """The vectors, (W,) float32, of the speakers that pre-training heard, from `adaptation.safetensors`."""
-    with safe_open(head, "np") as file:
-        names = (file.metadata() or {}).get("speakers")
-        if names is None or "speaker_vectors" not in set(file.keys()):
-            raise DataError(f"{head}: holds no vectors of speakers; delete it and run again")
-        return dict(zip(json.loads(names), file.get_tensor("speaker_vectors"), strict=True))
+    tensors, metadata = read_tensors(head)
+    if "speakers" not in metadata or "speaker_vectors" not in tensors:
+        raise DataError(f"{head}: holds no vectors of speakers; delete it and run again")
+    return dict(zip(json.loads(metadata["speakers"]), tensors["speaker_vectors"], strict=True))
 
 
 def _mean_embeddings(path: str) -> dict[str, np.ndarray]:

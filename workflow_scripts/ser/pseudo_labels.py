@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from ser import audio as audio_files
 from ser import manifest as manifests
-from ser.files import DataError, atomic, read_parquet, write_parquet
+from ser.files import DataError, read_parquet, write_parquet
 from ser.manifest import Utterance
+from ser.tensors import read_tensors, write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +84,7 @@ def make_clusters(
     else:
         features = open_features(encoder_card, options, device, threads)
         centroids = _fit(_sample(manifest_paths, features, options["frames"], audio), options)
-    with atomic(path) as temporary:
-        save_file({"centroids": centroids}, temporary)
+    write_tensors(path, {"centroids": centroids})
 
 
 def _sample(manifest_paths: Iterable[str], features: Callable, count: int, audio: dict) -> np.ndarray:
@@ -123,10 +121,10 @@ def _fit(sample: np.ndarray, options: dict) -> np.ndarray:
 
 def read_clusters(path: str | Path) -> np.ndarray:
     """Centroids, (clusters, features) float32."""
-    try:
-        return load_file(path)["centroids"]
-    except (KeyError, OSError, SafetensorError) as error:
-        raise DataError(f"{path}: holds no clusters of pseudo-labels ({error!r})") from error
+    tensors, _ = read_tensors(path)
+    if "centroids" not in tensors:
+        raise DataError(f"{path}: holds no clusters of pseudo-labels")
+    return tensors["centroids"]
 
 
 def label_shard(

@@ -44,7 +44,8 @@ def _example_class() -> type:
         "Feature": [("bytes_list", 1, ".ser.BytesList", False), ("int64_list", 3, ".ser.Int64List", False)],
         "Entry": [("key", 1, field.TYPE_STRING, False), ("value", 2, ".ser.Feature", False)],
         "Features": [("feature", 1, ".ser.Entry", True)],
-        "Example": [("features", 1, ".ser.Features", False)],
+        # `file_bytes` is ours, in a file's first record alone; other readers skip a field that they do not know.
+        "Example": [("features", 1, ".ser.Features", False), ("file_bytes", 15, field.TYPE_FIXED64, False)],
     }.items():
         descriptor = file.message_type.add(name=message)
         for name, number, kind, repeated in fields:
@@ -64,7 +65,8 @@ def _masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _encode(record: Record) -> bytes:
+def _encode(record: Record):
+    """The record as a message of `_example_class`."""
     embedding = record.embedding
     if embedding.ndim != 2 or embedding.dtype.name not in DTYPES:
         raise ValueError(f"an embedding is 2-D and one of {DTYPES}, not {embedding.ndim}-D {embedding.dtype}")
@@ -83,11 +85,11 @@ def _encode(record: Record) -> bytes:
             entry.value.bytes_list.value.append(value)
         else:
             entry.value.int64_list.value.extend(value)
-    return example.SerializeToString()
+    return example
 
 
-def _decode(data: bytes) -> Record:
-    feature = {entry.key: entry.value for entry in _example_class().FromString(data).features.feature}
+def _decode(example) -> Record:
+    feature = {entry.key: entry.value for entry in example.features.feature}
 
     def text(key: str) -> str:
         return feature[key].bytes_list.value[0].decode()
@@ -105,17 +107,32 @@ def _decode(data: bytes) -> Record:
 
 @contextlib.contextmanager
 def writer(path: str | Path) -> Iterator[Callable[[Record], None]]:
-    """Yield a function that appends a record; `path` appears, whole, when the block ends without an error."""
-    with atomic(path) as temporary, open(temporary, "wb") as file:
+    """Yield a function that appends a record; `path` appears, whole, when the block ends without an error.
 
-        def put(record: Record) -> None:
-            data = _encode(record)
+    The first record says how long the file is, so that one that is cut between two records is told from a whole one.
+    """
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        first = None
+
+        def append(example) -> None:
+            data = example.SerializeToString()
             length = struct.pack("<Q", len(data))
             file.write(length + struct.pack("<I", _masked_crc(length)))
             file.write(data)
             file.write(struct.pack("<I", _masked_crc(data)))
 
+        def put(record: Record) -> None:
+            nonlocal first
+            example = _encode(record)
+            if first is None:
+                first, example.file_bytes = example, 1  # takes the place of the size, which has as many bytes
+            append(example)
+
         yield put
+        if first is not None:
+            first.file_bytes = file.tell()
+            file.seek(0)
+            append(first)
         file.flush()
 
 
@@ -129,9 +146,10 @@ def write(path: str | Path, records: Iterable[Record]) -> None:
 def read(path: str | Path) -> Iterator[Record]:
     """Yield a file's records, each with both of its checksums verified; embeddings are read-only arrays.
 
-    Raises DataError with the file and the byte offset of the record where data is cut off, altered or no embedding.
+    Raises DataError with the file and the byte offset of the record where data is cut off, altered or no embedding,
+    and at once for a file of another length than it was written with.
     """
-    offset = 0
+    offset, example_class = 0, _example_class()
 
     def damaged(what: str) -> DataError:
         return DataError(f"{path}: damaged at byte {offset} ({what}); delete it and run again")
@@ -150,9 +168,12 @@ def read(path: str | Path) -> Iterator[Record]:
             if struct.unpack("<I", file.read(4))[0] != _masked_crc(data):
                 raise damaged("a record does not match its checksum")
             try:
-                record = _decode(data)
+                example = example_class.FromString(data)
+                record = _decode(example)
             except (DecodeError, KeyError, IndexError, ValueError, TypeError) as error:
                 raise damaged(f"no embedding record: {error!r}") from error
+            if example.file_bytes not in (0, size):  # 0: not in a first record, nor in files of other programs
+                raise damaged(f"the file has {size} bytes of {example.file_bytes}")
             yield record
             offset += length + 16
 
