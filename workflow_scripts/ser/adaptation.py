@@ -12,6 +12,8 @@ import io
 import json
 import logging
 import shutil
+import sys
+import types
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +24,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.cuda import device_count
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ser import encoder, pseudo_labels
@@ -31,6 +32,10 @@ from ser.files import DataError, atomic, sha256, write_text
 from ser.manifest import read as read_manifest
 from ser.masked_prediction import MaskedPrediction
 from ser.placement import place_speakers, read_means
+
+# TensorBoard's writer would import TensorFlow where that is installed: 3 s and 0.5 GB of a job, to no use here
+sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
+from torch.utils.tensorboard import SummaryWriter  # noqa: E402
 
 log = logging.getLogger(__name__)
 
