@@ -177,6 +177,7 @@ def test_another_runs_checkpoint_and_a_damaged_one_are_not_resumed(corpus, tmp_p
             (tmp_path / "other" / "checkpoint.pt").write_bytes(b"\x80\x04 no checkpoint")
         AcceleratorState._reset_state(True)
         assert same(adapt(corpus, tmp_path / "other" / "out", seed=2), expected)
+    assert len(list((tmp_path / "other" / "tensorboard").iterdir())) == 1  # curves of the last run alone
 
 
 def test_papt_has_a_vector_for_each_speaker_that_it_heard(corpus, tmp_path):

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import logging
-import shutil
 import sys
 import types
 from dataclasses import dataclass, field
@@ -198,8 +197,8 @@ class Run:
         model, optimizer = self.accelerator.prepare(self.model, optimizer)
         main = self.accelerator.is_main_process
         if main:
-            if not self.curve:  # curves of an earlier run are none of this one's
-                shutil.rmtree(self.tensorboard, ignore_errors=True)
+            for path in () if self.curve else self.tensorboard.glob("events.*"):  # of an earlier run
+                path.unlink()
             self.writer = SummaryWriter(self.tensorboard, purge_step=first + 1)
         if not self.curve:
             self._evaluate(model, 0, 0, 0.0)
