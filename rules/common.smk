@@ -91,19 +91,10 @@ def clustered_encoder(wildcards):
 
 
 def clustered_shards(wildcards):
-    """The shards of which clusters are made: all that an encoder which predicts them hears; none if they are given."""
+    """The shards of which clusters are made: the training split, whoever predicts them; none if they are given."""
     if "centroids" in PSEUDO_LABELS[wildcards.labels]:
         return []
-    heard = {
-        split
-        for name in ADAPTED_ENCODERS
-        if ENCODERS[name]["pseudo_labels"] == wildcards.labels
-        for split in ENCODERS[name]["splits"]
-    }
-    pattern = "results/manifests/{split}/shard-{shard}.csv"
-    return [
-        path for split in sorted(heard or {"train"}) for path in shards(pattern, split)
-    ]
+    return shards("results/manifests/{split}/shard-{shard}.csv", "train")
 
 
 def given_centroids(wildcards):
@@ -181,10 +172,10 @@ def speaker_vectors_of(wildcards):
 
 
 def hears_test_speakers(encoder):
-    """Whether an encoder saw unlabelled audio of test speakers, or needs all of it for their vectors."""
-    return encoder in PERSONALISED_ENCODERS or not set(TEST_SPLITS).isdisjoint(
-        ENCODERS[encoder].get("splits", [])
-    )
+    """Whether an encoder needs all audio of test speakers for their vectors, or it (or one it learned from) heard some."""
+    ancestry = ser_config.find_ancestry(encoder, ENCODERS, PSEUDO_LABELS)
+    heard = {split for name in ancestry for split in ENCODERS[name].get("splits", [])}
+    return encoder in PERSONALISED_ENCODERS or not heard.isdisjoint(TEST_SPLITS)
 
 
 def features_of(ablation, split):

@@ -36,9 +36,10 @@ PAPT = TAPT | {"adaptation": "papt"}
 DROPOUTS = ["hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"]
 TWO_PROCESSES = """
 import pickle, sys
-from accelerate import debug_launcher
-from test_adaptation import run
-debug_launcher(run, pickle.loads(bytes.fromhex(sys.argv[1])), num_processes=2)
+from test_adaptation import adaptation, run
+adaptation.device_count, accelerator = lambda: 2, adaptation.Accelerator
+adaptation.Accelerator = lambda cpu, **options: accelerator(cpu=True, **options)  # two CPU processes for two GPUs
+run(*pickle.loads(bytes.fromhex(sys.argv[1])), device="auto", gpus=2)
 """
 SPEAKERS = {"train": ["a", "b", "c"], "validation": ["v", "w"]}
 
@@ -86,19 +87,19 @@ def corpus(tmp_path_factory):
     return folder, shards
 
 
-def run(corpus, out, options=TAPT, base="base", **settings):
+def run(corpus, out, options=TAPT, base="base", device="cpu", **settings):
     folder, shards = corpus
-    adaptation.adapt(
-        str(folder / base),
-        None,
-        out,
+    adaptation.launch(
+        device,
+        SETTINGS | settings,
+        base=str(folder / base),
+        revision=None,
+        out_dir=out,
         shards=shards,
         clusters=str(folder / "clusters.safetensors"),
         speaker_means=[str(folder / f"{split}-means.parquet") for split in SPEAKERS],
         options=options,
-        settings=SETTINGS | settings,
         audio=AUDIO,
-        device="cpu",
         checkpoint=out.parent / "checkpoint.pt",
         tensorboard=out.parent / "tensorboard",
         fingerprint="",
@@ -176,6 +177,7 @@ def test_another_runs_checkpoint_and_a_damaged_one_are_not_resumed(corpus, tmp_p
             (tmp_path / "other" / "checkpoint.pt").write_bytes(b"\x80\x04 no checkpoint")
         AcceleratorState._reset_state(True)
         assert same(adapt(corpus, tmp_path / "other" / "out", seed=2), expected)
+    assert len(list((tmp_path / "other" / "tensorboard").iterdir())) == 1  # curves of the last run alone
 
 
 def test_papt_has_a_vector_for_each_speaker_that_it_heard(corpus, tmp_path):
@@ -243,6 +245,22 @@ def test_two_processes_train_as_one_with_twice_the_batches(corpus, tmp_path):
     for name, tensor in halves.items():
         # sums in another order, through Adam's division by a small root: far below a step of 1e-3
         torch.testing.assert_close(tensor, whole[name], rtol=0, atol=2e-4, msg=name)
+
+
+def test_gpus_that_are_not_there_are_missed_before_training(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(adaptation, "device_count", lambda: 0)
+    with pytest.raises(DataError, match="device: cuda, but torch .* finds no CUDA device"):
+        run(corpus, tmp_path / "out", device="cuda")
+    monkeypatch.setattr(adaptation, "device_count", lambda: 2)
+    with pytest.raises(DataError, match="gpus is 3, but this job sees 2"):
+        run(corpus, tmp_path / "out", device="auto", gpus=3)
+
+
+def test_a_corpus_of_less_than_one_step_is_trained_on_all_the_same(corpus, tmp_path):
+    weights = adapt(corpus, tmp_path / "out", epochs=1, batch_seconds=60, accumulate=4)
+    assert [row["split"] for row in read_curve(tmp_path / "out")] == ["validation", "train", "validation"]
+    base = load_file(corpus[0] / "base" / "model.safetensors")
+    assert not torch.equal(weights["encoder.layer_norm.weight"], base["encoder.layer_norm.weight"])
 
 
 def test_the_schedule_rises_over_the_warm_up_and_falls_to_nothing():

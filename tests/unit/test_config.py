@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ser.config import check, resolve_ablations, resolve_encoders
+from ser.config import check, find_ancestry, resolve_ablations, resolve_encoders
 from ser.files import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -132,3 +132,32 @@ def test_adapted_encoders_have_their_settings_over_the_common_ones():
 def test_adaptation_that_makes_no_sense_is_refused(encoders, message):
     with pytest.raises(DataError, match=message):
         resolve(**encoders)
+
+
+def learn(pseudo_labels, **encoders):
+    given = {"corpus": {"folder": "c"}, "encoders": encoders, "ablations": [{"name": "a"}], "baseline": "a"}
+    return resolve_encoders(check(given | {"pseudo_labels": pseudo_labels}, SCHEMA))
+
+
+def test_an_encoder_that_learns_from_a_layer_descends_from_that_layers_encoder():
+    labels = {"mfcc": {}, "second": {"features": "layer", "encoder": "one"}}
+    two = {"base": "x", "adaptation": "tapt", "pseudo_labels": "second"}
+    encoders = learn(labels, zero={"base": "x"}, one={"base": "x", "adaptation": "tapt"}, two=two)
+    labels = {"mfcc": {"features": "mfcc"}, "second": labels["second"]}
+    ancestries = {name: find_ancestry(name, encoders, labels) for name in encoders}
+    assert ancestries == {"zero": ["zero"], "one": ["one"], "two": ["two", "one"]}
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        ({"features": "layer"}, "pseudo_labels.l: encoder is None, expected one of e, t"),
+        ({"features": "layer", "centroids": "x"}, "pseudo_labels.l: encoder is None, expected one of e, t"),
+        ({"features": "layer", "encoder": "p"}, "pseudo_labels.l: encoder is 'p', expected one of e, t"),
+        ({"features": "layer", "encoder": "t"}, "encoders.t: would have to learn from itself: .* of a layer of t"),
+    ],
+)
+def test_a_layer_to_learn_from_is_one_that_can_be_had(labels, message):
+    adapted = {"base": "x", "adaptation": "tapt"}
+    with pytest.raises(DataError, match=message):
+        learn({"l": labels}, e={"base": "x"}, t=adapted, p=adapted | {"adaptation": "papt"})

@@ -78,6 +78,17 @@ def test_the_loss_is_the_cross_entropy_of_cosines_on_masked_frames_alone():
     assert torch.equal(model(**other)[0], model(**batch)[0])  # labels of frames that are not masked count for nothing
 
 
+def test_in_bfloat16_cosines_are_still_computed_in_float32():
+    model, batch = make(), make_batch()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        loss, _ = model(**batch)
+        x = model.projection(model.outputs(batch["waves"], batch["mask"])[batch["mask"]])
+    with torch.no_grad():
+        logits = torch.cosine_similarity(x.float()[:, None], model.codes, dim=-1) / 0.1
+    expected = torch.nn.functional.cross_entropy(logits, batch["labels"][batch["mask"]])
+    assert x.dtype == torch.bfloat16 and float(loss) == pytest.approx(float(expected), abs=1e-5)
+
+
 def share_of_hubert(n_frames, draws):
     np.random.seed(0)
     return np.mean([_compute_mask_indices((1, n_frames), 0.8, 10, min_masks=1).mean() for _ in range(draws)])

@@ -11,6 +11,7 @@ MADE_NOW = {
     "results/frames/hubert/train/shard-000.tfrecord",
     "results/embeddings/hubert/train/shard-000.tfrecord",
     "results/encoders/hubert/card.json",
+    "results/encoders/tapt/training.csv",
     "results/logs/train/base.log",
     "results/table.csv",
 }
@@ -49,6 +50,8 @@ def test_what_the_workflow_did_not_make_is_not_listed(name):
         (".reuse/hubert/train/shard-000-00ff.frames.tfrecord", False),
         (".reuse/hubert/train/shard-001-00ff.pooled.tfrecord", True),
         (".reuse/old/train/shard-000-00ff.pooled.tfrecord", True),
+        (".checkpoints/tapt.pt", False),
+        (".checkpoints/hubert.pt", True),
         ("manifests/encoder-hubert-digests.parquet", False),
         ("manifests/encoder-old-digests.parquet", True),
     ],

@@ -7,19 +7,20 @@ same numbers: every batch, mask and dropout pattern is drawn from the seed and t
 
 import contextlib
 import csv
-import functools
 import hashlib
 import io
 import json
 import logging
+import sys
+import types
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, notebook_launcher
+from torch.cuda import device_count
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ser import encoder, pseudo_labels
@@ -29,6 +30,10 @@ from ser.manifest import read as read_manifest
 from ser.masked_prediction import MaskedPrediction
 from ser.placement import place_speakers, read_means
 from ser.tensors import read_tensors, write_tensors
+
+# TensorBoard's writer would import TensorFlow where that is installed: 3 s and 0.5 GB of a job, to no use here
+sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
+from torch.utils.tensorboard import SummaryWriter  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +68,11 @@ def adapt(
         clusters: the centroids behind the pseudo-labels
         speaker_means: with PAPT, summaries of another encoder by speaker, for the neighbours of validation speakers
         options: `adaptation` (tapt or papt), `position`, `splits` (those behind `train`) and `neighbours`
-        settings: the config's `adaptation`
+        settings: the config's `pretraining`
         checkpoint: a file that is there while training goes on; one left by this very run is resumed
         fingerprint: a digest of the code, which with the inputs and settings decides what this very run is
     """
     torch.set_num_threads(settings["threads"])
-    device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     precision = settings["precision"]
     bf16 = precision == "bfloat16" or (precision == "auto" and device == "cuda")
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision="bf16" if bf16 else "no")
@@ -139,19 +143,27 @@ def adapt(
 
 
 def launch(device: str, settings: dict, **arguments) -> None:
-    """`adapt`, on as many GPUs of this machine as `settings` says."""
-    if settings["gpus"] > 1 and device != "cpu" and torch.cuda.is_available():
-        from accelerate import notebook_launcher  # it forks, so that no second script is needed
+    """`adapt` on `device` (`auto` is CUDA where present), on as many GPUs of this machine as `settings` says."""
+    # device_count asks the driver's library: CUDA itself, once it has been asked, works in no process forked later
+    wanted, found = settings["gpus"], 0 if device == "cpu" else device_count()
+    if device == "cuda" and not found:
+        raise DataError(f"device: cuda, but torch {torch.__version__} finds no CUDA device; set cpu or auto")
+    arguments |= {"settings": settings, "device": "cuda" if found else "cpu"}
+    if not found or wanted == 1:
+        return adapt(**arguments)
+    if wanted > found:
+        raise DataError(f"pretraining: gpus is {wanted}, but this job sees {found}")
+    # It forks, so that no second script is needed; at port 0 two such jobs can share a machine.
+    notebook_launcher(_adapt, (arguments,), wanted, rdzv_backend="c10d", rdzv_endpoint="localhost:0")
 
-        arguments |= {"device": "cuda", "settings": settings}
-        notebook_launcher(functools.partial(adapt, **arguments), num_processes=settings["gpus"])
-    else:
-        adapt(device=device, settings=settings, **arguments)
+
+def _adapt(arguments: dict) -> None:
+    adapt(**arguments)
 
 
 @dataclass
 class Run:
-    """A training run. `clips` are `train` and `validation`; `settings` is the config's `adaptation`."""
+    """A training run. `clips` are `train` and `validation`; `settings` is the config's `pretraining`."""
 
     model: MaskedPrediction
     clips: dict[str, list[Clip]]
@@ -174,7 +186,8 @@ class Run:
         for epoch in range(settings["epochs"]):
             plan += self._plan(lengths, [settings["seed"], epoch])
             ends.append(max(1, len(plan) // share))
-        total = ends[-1] if ends else 0
+        total = ends[-1]
+        plan *= -(-total * share // len(plan))  # where all epochs together have fewer batches than one step
         if self.settings["freeze_front"]:
             self.model.hubert.feature_extractor._freeze_parameters()
         optimizer = self._optimizer()
@@ -182,7 +195,10 @@ class Run:
         first, sums = self._resume(optimizer, schedule)
         model, optimizer = self.accelerator.prepare(self.model, optimizer)
         main = self.accelerator.is_main_process
-        self.writer = SummaryWriter(self.tensorboard) if main else None
+        if main:
+            for path in () if self.curve else self.tensorboard.glob("events.*"):  # of an earlier run
+                path.unlink()
+            self.writer = SummaryWriter(self.tensorboard, purge_step=first + 1)
         if not self.curve:
             self._evaluate(model, 0, 0, 0.0)
         if first < total:

@@ -87,9 +87,30 @@ def resolve_encoders(config: dict) -> dict[str, dict]:
             _expect(where, "similarity", encoder["similarity"], plain)
         encoders[name] = encoder
     for name, labels in config["pseudo_labels"].items():
-        if labels["features"] == "layer" and "centroids" not in labels:
-            _expect(f"config: pseudo_labels.{name}", "encoder", labels.get("encoder"), list(encoders))
+        if labels["features"] == "layer":
+            _expect(f"config: pseudo_labels.{name}", "encoder", labels.get("encoder"), plain)
+    for name in encoders:
+        find_ancestry(name, encoders, config["pseudo_labels"])
     return encoders
+
+
+def find_ancestry(name: str, encoders: dict[str, dict], pseudo_labels: dict[str, dict]) -> list[str]:
+    """An encoder, then the one whose layer its pseudo-labels are clusters of, that one's, and so on.
+
+    Raises DataError where an encoder would have to learn from itself.
+    """
+    ancestry = [name]
+    while encoders[ancestry[-1]]["adaptation"] != "none":
+        labels = pseudo_labels[encoders[ancestry[-1]]["pseudo_labels"]]
+        if labels["features"] == "mfcc":
+            break
+        if labels["encoder"] in ancestry:
+            raise DataError(
+                f"config: encoders.{name}: would have to learn from itself: its pseudo-labels are of a layer of "
+                f"{' <- '.join([*ancestry[1:], labels['encoder']])}"
+            )
+        ancestry.append(labels["encoder"])
+    return ancestry
 
 
 def _expect(where: str, key: str, value: str | None, allowed: list[str]) -> None:

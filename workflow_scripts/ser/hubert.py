@@ -281,7 +281,8 @@ class Encoder:
 
         `vectors`, (utterances, width), are of the speakers; where they go is as in `masked_prediction`.
         """
-        spread = None if vectors is None else vectors.repeat_interleave(torch.tensor(lengths), 0)
+        repeats = torch.tensor(lengths, device=x.device)
+        spread = None if vectors is None else vectors.repeat_interleave(repeats, 0)
         x = self.projection(self.features_norm(x))
         x = x + torch.cat([self._positions(part) for part in x.split(lengths)])
         x = x if self.stable else self.norm(x)

@@ -104,6 +104,7 @@ class MaskedPrediction(nn.Module):
         """
         vectors = None if speakers is None else self.speaker_vectors(speakers)
         x = self.projection(self.outputs(waves, mask, vectors)[mask])  # (masked frames, code_width)
-        logits = F.normalize(x.float(), dim=-1) @ F.normalize(self.codes.float(), dim=-1).T / self.temperature
+        with torch.autocast(x.device.type, enabled=False):  # a cosine in bfloat16 has steps of up to 0.004
+            logits = F.normalize(x.float(), dim=-1) @ F.normalize(self.codes.float(), dim=-1).T / self.temperature
         labels = labels[mask]
         return F.cross_entropy(logits, labels), (logits.argmax(-1) == labels).sum()

@@ -9,6 +9,7 @@ _REUSED = re.compile(
     r"\.reuse/(?P<encoder>[^/]+)/(?P<split>[^/]+)/(?P<shard>shard-\d{3})-[0-9a-f]+\.(?P<kind>\w+)\.tfrecord"
 )
 _ENCODER_DIGESTS = re.compile(r"manifests/encoder-(?P<encoder>.+)-digests\.parquet")
+_CHECKPOINT = re.compile(r"\.checkpoints/(?P<encoder>.+)\.pt")
 _REPORTS = re.compile(r"logs/.+\.log|benchmarks/.+\.tsv")
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)-[a-z0-9_]{8}")  # as files.atomic names them
 _ABANDONED_S = 24 * 3600  # a job that is still at work has written to its temporary file since
@@ -34,6 +35,8 @@ def _is_orphan(path: Path, results: Path, makes: Callable[[str], bool], made: Ca
         return not makes(str(results / kind / match["encoder"] / match["split"] / f"{match['shard']}.tfrecord"))
     if match := _ENCODER_DIGESTS.fullmatch(name):
         return not makes(str(results / "encoders" / match["encoder"] / "card.json"))
+    if match := _CHECKPOINT.fullmatch(name):
+        return not makes(str(results / "encoders" / match["encoder"] / "training.csv"))
     if match := _TEMPORARY.fullmatch(path.stem):
         final = str(path.with_name(match["stem"] + path.suffix))
         return (makes(final) or made(final)) and time.time() - path.stat().st_mtime > _ABANDONED_S
