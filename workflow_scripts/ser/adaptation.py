@@ -12,6 +12,8 @@ import hashlib
 import io
 import json
 import logging
+import sys
+import types
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +23,6 @@ from accelerate import Accelerator
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ser import encoder, pseudo_labels
@@ -30,6 +31,10 @@ from ser.files import DataError, atomic, sha256, write_text
 from ser.manifest import read as read_manifest
 from ser.masked_prediction import MaskedPrediction
 from ser.placement import place_speakers, read_means
+
+# TensorBoard's own switch: a writer of curves needs no TensorFlow, which it would import for 5 s.
+sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
+from torch.utils.tensorboard import SummaryWriter  # noqa: E402
 
 log = logging.getLogger(__name__)
 
