@@ -343,7 +343,8 @@ def made(path):
 
 @functools.cache
 def find_orphans():
-    return orphans.find_orphans(Path("results"), makes, made)
+    names = {rule.name for rule in workflow.rules}
+    return orphans.find_orphans(Path("results"), makes, made, names)
 
 
 def list_orphans(wildcards):

@@ -112,6 +112,11 @@ def change_config(project, section, **options):
         config[section].update(options)
 
 
+def add_section(project, name, **options):
+    with project.configure() as config:
+        config[name] = options
+
+
 def change_encoder(project, name, **options):
     with project.configure() as config:
         config["encoders"][name].update(options)
@@ -226,6 +231,19 @@ CHANGES = [
     Change("seed more", lambda p: change_seeds(p, 1, 2), training(*BOTH)),
     Change("seed less", lambda p: change_seeds(p, 2), training(*BOTH)),
     Change("PLDC grid", lambda p: change_config(p, "calibration", k=[1, 2, 3]), calibration(*BOTH)),
+    Change(
+        "audio limits",
+        lambda p: add_section(p, "audio", max_seconds=500),
+        MEASURED | embedded(*EMBED) | training(*BOTH),
+    ),
+    Change("number type", lambda p: change_encoder(p, "plain", dtype="float32"), embedded("plain") | training("base")),
+    Change("threads", lambda p: change_encoder(p, "plain", threads=2), {"record_provenance", "write_model_cards"}),
+    Change("utterances that count", lambda p: change_config(p, "evaluation", min_utterances=3), calibration(*BOTH)),
+    Change(
+        "calibration that is studied",
+        lambda p: change_config(p, "evaluation", shift_calibration="mfcc"),
+        {"study_label_shift", "record_provenance", "write_model_cards"},
+    ),
     Change("bootstrap", lambda p: change_config(p, "evaluation", bootstrap_draws=101), SCORED),
     Change("epochs", lambda p: change_config(p, "training", epochs=3), training(*BOTH)),
     Change(

@@ -1,6 +1,7 @@
 """A rule depends on exactly the library modules that its script uses."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from ser.sources import find_sources
 
 SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
+RULES = SCRIPTS.parent / "rules"
 # Everything that each script imports, but not what it then calls. Other packages stay imported from script to script.
 LIST_MODULES = """
 import ast, json, sys
@@ -39,3 +41,15 @@ def test_sources_are_what_python_imports(imported, script):
     found = {str(Path(path).resolve()) for path in find_sources(SCRIPTS / script)} - {str(SCRIPTS / script)}
     init = {str(SCRIPTS / "ser" / "__init__.py")}
     assert found | init == set(imported[str(SCRIPTS / script)]) | lazy | init
+
+
+@pytest.mark.parametrize("path", sorted(RULES.glob("*.smk")), ids=lambda path: path.stem)
+def test_a_rule_depends_on_the_script_that_it_runs(path):
+    named = re.compile(r"library\(\"(.+?)\"\)|\*([A-Z]+_CODE)\b|script:\s+\"\.\./workflow_scripts/(.+?)\"")
+    text = path.read_text(encoding="utf-8")
+    code = dict(re.findall(r"^([A-Z]+_CODE) = library\(\"(.+?)\"\)", text, re.MULTILINE))
+    for rule in re.split(r"^rule ", text, flags=re.MULTILINE)[1:]:
+        found = [(depends or code.get(constant), runs) for depends, constant, runs in named.findall(rule)]
+        if any(runs for _, runs in found) and not rule.startswith("prune"):
+            (depends, _), (_, runs) = found
+            assert depends == runs, rule.partition(":")[0]
