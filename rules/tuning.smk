@@ -19,6 +19,8 @@ rule tune_ablation:
         "results/logs/tune_ablation/{ablation}.log",
     benchmark:
         "results/benchmarks/tune_ablation/{ablation}.tsv"
+    wildcard_constraints:
+        ablation=one_of(ABLATIONS if GRID else []),
     conda:
         "../envs/heads.yaml"
     threads: lambda wildcards: ABLATIONS[wildcards.ablation]["training"]["threads"]
