@@ -48,7 +48,7 @@ def predict_split(
     shape = read_shape(embeddings)
     batches = batch(open_features(embeddings, ablation, shape, vectors, None), _BATCH) if shape else ()
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def predict(item):
         return [head(select_inputs(head, item), training=False) for head in heads.values()]
 

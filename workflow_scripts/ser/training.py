@@ -260,6 +260,7 @@ def _fit(
 ) -> None:
     """Train until each member has gone `patience` epochs without a better validation CCC; keep its best weights."""
 
+    @tf.autograph.experimental.do_not_convert  # there is nothing to convert, which takes a second to find out
     def step(item) -> tf.Tensor:
         """One update of each member with a batch: their losses, (members,)."""
         losses = []
@@ -293,7 +294,7 @@ def _fit(
             steps += 1.0
         return losses / steps
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def predict(item):
         return [member.head(select_inputs(member.head, item), training=False)["labels"] for member in members]
 
