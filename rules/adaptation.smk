@@ -15,7 +15,6 @@ rule fit_clusters:
         manifests=clustered_shards,
         card=clustered_encoder,
         centroids=given_centroids,
-        code=library("fit_clusters.py"),
     output:
         "results/pseudo_labels/{labels}/clusters.safetensors",
     log:
@@ -28,6 +27,8 @@ rule fit_clusters:
     resources:
         mem_mb=4000,
     params:
+        *library("fit_clusters.py"),
+        digest=centroids_digest,
         options=lambda wildcards: PSEUDO_LABELS[wildcards.labels],
         audio=config["audio"],
         device=clustering_device,
@@ -43,7 +44,6 @@ rule label_frames:
         manifest="results/manifests/{split}/shard-{shard}.csv",
         clusters="results/pseudo_labels/{labels}/clusters.safetensors",
         card=clustered_encoder,
-        code=library("label_frames.py"),
     output:
         "results/pseudo_labels/{labels}/{split}/shard-{shard}.parquet",
     log:
@@ -55,6 +55,7 @@ rule label_frames:
     resources:
         mem_mb=2000,
     params:
+        *library("label_frames.py"),
         options=lambda wildcards: PSEUDO_LABELS[wildcards.labels],
         audio=config["audio"],
         digest=manifest_digest,
@@ -69,7 +70,6 @@ rule adapt_encoder:
     """Pre-train an encoder further on the corpus: TAPT, or PAPT with a vector a speaker."""
     input:
         unpack(pretraining_inputs),
-        code=ADAPTATION_CODE,
     output:
         card="results/encoders/{encoder}/card.json",
         config="results/encoders/{encoder}/config.json",
@@ -89,6 +89,7 @@ rule adapt_encoder:
     resources:
         mem_mb=16000,
     params:
+        *ADAPTATION_CODE,
         base=encoder_option("base"),
         revision=encoder_option("revision"),
         base_digest=encoder_digest,
@@ -98,7 +99,7 @@ rule adapt_encoder:
         device=encoder_option("device"),
         checkpoint="results/.checkpoints/{encoder}.pt",
         tensorboard="results/logs/tensorboard/{encoder}",
-        fingerprint=sources.digest_sources(ADAPTATION_CODE),
+        fingerprint=" ".join(ADAPTATION_CODE),
     message:
         "Pre-training {wildcards.encoder} from {params.base} on the corpus"
     script:
@@ -111,7 +112,6 @@ rule place_speakers:
         unpack(placement_inputs),
         manifest="results/manifests/{split}/shard-{shard}.csv",
         head="results/encoders/{encoder}/adaptation.safetensors",
-        code=library("place_speakers.py"),
     output:
         "results/speaker_embeddings/{encoder}/{split}/shard-{shard}.json",
     log:
@@ -125,6 +125,7 @@ rule place_speakers:
     resources:
         mem_mb=1000,
     params:
+        *library("place_speakers.py"),
         neighbours=encoder_option("neighbours"),
         digest=manifest_digest,
     message:

@@ -58,8 +58,13 @@ def one_of(names):
 
 
 def library(script):
-    """A script and the library modules it uses: the code that a rule's result depends on."""
-    return sources.find_sources(ROOT / "workflow_scripts" / script)
+    """A script and the library modules it uses, each with its digest: the code that a rule's result depends on.
+
+    These are params and not inputs, which would go by dates and by where the checkout lies.
+    """
+    return sources.digest_files(
+        sources.find_sources(ROOT / "workflow_scripts" / script)
+    )
 
 
 def shards(pattern, split, **names):
@@ -101,6 +106,13 @@ def given_centroids(wildcards):
     """The file that holds the clusters of pseudo-labels, where they are not fitted here."""
     folder = PSEUDO_LABELS[wildcards.labels].get("centroids")
     return f"{folder}/adaptation.safetensors" if folder else []
+
+
+def centroids_digest(wildcards):
+    """What that file holds, which its date need not tell; if this workflow makes the file, Snakemake knows."""
+    path = given_centroids(wildcards)
+    given = path and not makes(path) and Path(path).is_file()
+    return sources.digest_files([path]) if given else []
 
 
 def clustering_device(wildcards):
@@ -322,7 +334,8 @@ def made(path):
 
 @functools.cache
 def find_orphans():
-    return orphans.find_orphans(Path("results"), makes, made)
+    names = {rule.name for rule in workflow.rules}
+    return orphans.find_orphans(Path("results"), makes, made, names)
 
 
 def list_orphans(wildcards):

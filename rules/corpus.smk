@@ -8,7 +8,6 @@ rule build_labels:
     """Labels of one split, as Parquet."""
     input:
         sheet="results/manifests/{split}/labels.csv",
-        code=library("build_labels.py"),
     output:
         "results/labels/{split}.parquet",
     log:
@@ -20,6 +19,7 @@ rule build_labels:
     resources:
         mem_mb=1000,
     params:
+        *library("build_labels.py"),
         targets=TARGETS,
         digest=lambda wildcards: INDEX.labels.get(wildcards.split),
     message:
@@ -37,7 +37,6 @@ rule describe_corpus:
             for path in shards("results/audio/{split}/shard-{shard}.parquet", split)
         ],
         labels=expand("results/labels/{split}.parquet", split=INDEX.shards),
-        code=library("describe_corpus.py"),
     output:
         utterances="results/metadata/utterances.parquet",
         rejected="results/metadata/rejected.csv",
@@ -49,6 +48,8 @@ rule describe_corpus:
         "../envs/audio.yaml"
     resources:
         mem_mb=2000,
+    params:
+        *library("describe_corpus.py"),
     message:
         "Tables of all utterances and of those set aside"
     script:

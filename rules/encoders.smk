@@ -10,8 +10,6 @@ EMBEDDING_CODE = library("embed_shard.py")
 
 rule prepare_encoder:
     """Bring a HuBERT from the hub or a folder into the workflow's form."""
-    input:
-        code=library("prepare_encoder.py"),
     output:
         card="results/encoders/{encoder}/card.json",
         config="results/encoders/{encoder}/config.json",
@@ -28,6 +26,7 @@ rule prepare_encoder:
     resources:
         mem_mb=8000,
     params:
+        *library("prepare_encoder.py"),
         base=encoder_option("base"),
         revision=encoder_option("revision"),
         digest=encoder_digest,
@@ -44,7 +43,6 @@ rule embed_shard:
         card="results/encoders/{encoder}/card.json",
         weights="results/encoders/{encoder}/model.safetensors",
         vectors=speaker_vectors_of,
-        code=EMBEDDING_CODE,
     output:
         pooled="results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord",
     log:
@@ -59,13 +57,14 @@ rule embed_shard:
     resources:
         mem_mb=8000,
     params:
+        *EMBEDDING_CODE,
         frames_layer=encoder_option("frames_layer"),
         dtype=encoder_option("dtype"),
         device=encoder_option("device"),
         audio=config["audio"],
         digest=manifest_digest,
         reuse_dir="results/.reuse/{encoder}/{split}",
-        fingerprint=sources.digest_sources(EMBEDDING_CODE),
+        fingerprint=" ".join(EMBEDDING_CODE),
     message:
         "Embeddings of {wildcards.split}, shard {wildcards.shard}, by {wildcards.encoder}"
     script:
@@ -96,7 +95,6 @@ rule summarise_embeddings:
             wildcards.split,
             encoder=wildcards.encoder,
         ),
-        code=library("summarise_embeddings.py"),
     output:
         "results/encoder_summaries/{encoder}/{split}.parquet",
     log:
@@ -107,6 +105,8 @@ rule summarise_embeddings:
         "../envs/evaluation.yaml"
     resources:
         mem_mb=2000,
+    params:
+        *library("summarise_embeddings.py"),
     message:
         "Embeddings of {wildcards.split} by {wildcards.encoder}, summarised by speaker"
     script:

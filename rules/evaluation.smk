@@ -24,7 +24,6 @@ rule choose_calibration:
         unpack(calibration_inputs),
         train_labels="results/labels/train.parquet",
         validation_labels="results/labels/validation.parquet",
-        code=library("choose_calibration.py"),
     output:
         "results/calibration/{ablation}/choices.json",
     log:
@@ -36,6 +35,7 @@ rule choose_calibration:
     resources:
         mem_mb=2000,
     params:
+        *library("choose_calibration.py"),
         seeds=SEEDS,
         targets=TARGETS,
         calibration=config["calibration"],
@@ -52,7 +52,6 @@ rule calibrate:
         unpack(calibration_inputs),
         train_labels="results/labels/train.parquet",
         choices="results/calibration/{ablation}/choices.json",
-        code=library("calibrate.py"),
     output:
         expand(
             "results/calibrated/{{ablation}}/seed-{seed}/{{split}}.parquet", seed=SEEDS
@@ -68,6 +67,7 @@ rule calibrate:
     resources:
         mem_mb=2000,
     params:
+        *library("calibrate.py"),
         seeds=SEEDS,
         targets=TARGETS,
         calibration=config["calibration"],
@@ -87,7 +87,6 @@ rule check_protocol:
         calibrated=expand(
             CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=SCORED_SPLITS
         ),
-        code=library("check_protocol.py"),
     output:
         "results/protocol.json",
     log:
@@ -99,6 +98,7 @@ rule check_protocol:
     resources:
         mem_mb=2000,
     params:
+        *library("check_protocol.py"),
         splits=["train", *SCORED_SPLITS],
         ablations=list(ABLATIONS),
         targets=TARGETS,
@@ -123,7 +123,6 @@ rule score:
             "results/calibration/{ablation}/choices.json", ablation=ABLATIONS
         ),
         cards=expand("results/encoders/{encoder}/card.json", encoder=EVALUATED_ENCODERS),
-        code=library("score.py"),
     output:
         table=report(
             "results/ablation_table.csv",
@@ -149,6 +148,7 @@ rule score:
     resources:
         mem_mb=4000,
     params:
+        *library("score.py"),
         splits=SCORED_SPLITS,
         encoders=EVALUATED_ENCODERS,
         ablations={
@@ -185,7 +185,6 @@ rule study_label_shift:
             encoder=EVALUATED_ENCODERS,
             split=TEST_SPLITS,
         ),
-        code=library("study_label_shift.py"),
     output:
         shifts=report(
             "results/label_shift.csv",
@@ -211,6 +210,7 @@ rule study_label_shift:
     resources:
         mem_mb=2000,
     params:
+        *library("study_label_shift.py"),
         splits=TEST_SPLITS,
         encoders=EVALUATED_ENCODERS,
         ablations={name: options["encoder"] for name, options in ABLATIONS.items()},

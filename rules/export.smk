@@ -15,7 +15,6 @@ rule export_predictions:
             seed=SEEDS,
             split=SCORED_SPLITS,
         ),
-        code=library("export_predictions.py"),
     output:
         header="results/exported/{ablation}/{calibration}/db.yaml",
         files="results/exported/{ablation}/{calibration}/db.files.csv",
@@ -39,6 +38,7 @@ rule export_predictions:
     resources:
         mem_mb=2000,
     params:
+        *library("export_predictions.py"),
         splits=SCORED_SPLITS,
         targets=TARGETS,
         label_range=config["corpus"]["label_range"],

@@ -14,7 +14,6 @@ rule train_ablation:
         unpack(training_inputs),
         train_labels="results/labels/train.parquet",
         validation_labels="results/labels/validation.parquet",
-        code=library("train_ablation.py"),
     output:
         models=expand("results/models/{{ablation}}/seed-{seed}/model.keras", seed=SEEDS),
         history=expand(
@@ -38,6 +37,7 @@ rule train_ablation:
             attempt * int(2000 + 1000 * config["training_memory_gb"])
         ),
     params:
+        *library("train_ablation.py"),
         ablation=ablation_settings,
         seeds=SEEDS,
         targets=TARGETS,
@@ -53,7 +53,6 @@ rule predict_split:
         embeddings=lambda wildcards: features_of(wildcards.ablation, wildcards.split),
         speakers=lambda wildcards: speakers_of(wildcards.ablation, wildcards.split),
         models=expand("results/models/{{ablation}}/seed-{seed}/model.keras", seed=SEEDS),
-        code=library("predict_split.py"),
     output:
         expand(
             "results/{kind}/{{ablation}}/seed-{seed}/{{split}}.parquet",
@@ -72,6 +71,7 @@ rule predict_split:
     resources:
         mem_mb=4000,
     params:
+        *library("predict_split.py"),
         ablation=ablation_settings,
         seeds=SEEDS,
         targets=TARGETS,

@@ -11,7 +11,6 @@ rule write_model_cards:
         protocol="results/protocol.json",
         table="results/ablation_table.csv",
         cards=expand("results/encoders/{encoder}/card.json", encoder=EVALUATED_ENCODERS),
-        code=library("write_model_cards.py"),
     output:
         expand("results/models/{ablation}/README.md", ablation=ABLATIONS),
     log:
@@ -23,6 +22,7 @@ rule write_model_cards:
     resources:
         mem_mb=1000,
     params:
+        *library("write_model_cards.py"),
         ablations=list(ABLATIONS),
         encoders=EVALUATED_ENCODERS,
         targets=TARGETS,

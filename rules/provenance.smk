@@ -12,7 +12,6 @@ rule record_provenance:
     """Record config, code, versions and commit of the tables."""
     input:
         table="results/ablation_table.csv",
-        code=library("record_provenance.py"),
     output:
         "results/provenance.json",
     log:
@@ -24,6 +23,7 @@ rule record_provenance:
     resources:
         mem_mb=1000,
     params:
+        *library("record_provenance.py"),
         config=json.dumps(config, sort_keys=True),  # keys in another order are no change
         ablations=ABLATIONS,
         scripts=scripts_of_the_table,

@@ -13,8 +13,6 @@ localrules:
 
 rule prune:
     """Target: remove files that this config does not make (-n lists them)."""
-    input:
-        code=library("prune.py"),
     log:
         "results/logs/prune.log",
     conda:

@@ -6,8 +6,6 @@
 #
 # Benchmarks are read as far as they are there, and are no inputs: a lost one is no reason to run its job again.
 
-import os
-
 REPORTED_SPLITS = ["train", *SCORED_SPLITS]
 
 
@@ -46,11 +44,6 @@ rule report:
             seed=SEEDS[0],
             split=REPORTED_SPLITS,
         ),
-        code=library("write_report.py"),
-        page=[
-            os.path.relpath(ROOT / "workflow_scripts" / "ser" / "report" / name)
-            for name in ("page.css", "page.html", "page.js")
-        ],
     output:
         report(
             "results/report.html",
@@ -65,6 +58,12 @@ rule report:
         "../envs/evaluation.yaml"
     resources:
         mem_mb=3000,
+    params:
+        *library("write_report.py"),
+        *sources.digest_files(
+            ROOT / "workflow_scripts" / "ser" / "report" / name
+            for name in ("page.css", "page.html", "page.js")
+        ),
     message:
         "Report of the run"
     script:

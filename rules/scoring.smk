@@ -27,7 +27,6 @@ rule score_recordings:
         unpack(scoring_inputs),
         train_labels="results/labels/train.parquet",
         validation_labels="results/labels/validation.parquet",
-        code=library("score_recordings.py"),
     output:
         scores="results/scored/{scored}.csv",
         speakers="results/scored/{scored}.speakers.csv",
@@ -43,6 +42,7 @@ rule score_recordings:
     resources:
         mem_mb=2000,
     params:
+        *library("score_recordings.py"),
         settings=scored_settings,
         seeds=SEEDS,
         targets=TARGETS,

@@ -8,7 +8,6 @@ rule measure_audio:
     """Audio facts and averaged MFCCs of one shard."""
     input:
         manifest="results/manifests/{split}/shard-{shard}.csv",
-        code=library("measure_audio.py"),
     output:
         facts="results/audio/{split}/shard-{shard}.parquet",
         speakers="results/speakers/{split}/shard-{shard}.json",
@@ -21,6 +20,7 @@ rule measure_audio:
     resources:
         mem_mb=1000,
     params:
+        *library("measure_audio.py"),
         audio=config["audio"],
         digest=manifest_digest,
     message:

@@ -12,7 +12,6 @@ rule tune_ablation:
         unpack(fitting_inputs),
         train_labels="results/labels/train.parquet",
         validation_labels="results/labels/validation.parquet",
-        code=library("tune_ablation.py"),
     output:
         table="results/tuning/{ablation}.csv",
         winner="results/tuning/{ablation}.json",
@@ -20,6 +19,8 @@ rule tune_ablation:
         "results/logs/tune_ablation/{ablation}.log",
     benchmark:
         "results/benchmarks/tune_ablation/{ablation}.tsv"
+    wildcard_constraints:
+        ablation=one_of(ABLATIONS if GRID else []),
     conda:
         "../envs/heads.yaml"
     threads: lambda wildcards: ABLATIONS[wildcards.ablation]["training"]["threads"]
@@ -28,6 +29,7 @@ rule tune_ablation:
             attempt * int(2000 + 1000 * config["training_memory_gb"])
         ),
     params:
+        *library("tune_ablation.py"),
         ablation=untuned_settings,
         grid=GRID,
         seeds=SEEDS,

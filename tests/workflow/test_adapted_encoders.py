@@ -20,7 +20,7 @@ PRETRAINING = {"epochs": 2, "batch_seconds": 2, "crop_seconds": 1, "code_width":
 @pytest.fixture(scope="module")
 def adapted(built, tmp_path_factory):
     """A finished project with an encoder as it is, a TAPT and a PAPT one."""
-    project = built.copy(tmp_path_factory.mktemp("adapted") / "project", "results", ".snakemake")
+    project = built.copy(tmp_path_factory.mktemp("adapted") / "project")
     with project.configure() as config:
         base = {"base": "encoders/plain", "threads": 1}
         config["encoders"] = {

@@ -1,7 +1,7 @@
 """After a change, what is planned is what runs, and both are what depends on the change: nothing less, nothing more.
 
 What should run is written out here, independently of the rules. Every change is planned on a copy of the same finished
-project. Those that are quickly carried out are carried out too; the others with `pytest -m slow`.
+project, and some are carried out too; `pytest -m slow` carries out each and compares the result with a clean build.
 """
 
 import os
@@ -112,6 +112,11 @@ def change_config(project, section, **options):
         config[section].update(options)
 
 
+def add_section(project, name, **options):
+    with project.configure() as config:
+        config[name] = options
+
+
 def change_encoder(project, name, **options):
     with project.configure() as config:
         config["encoders"][name].update(options)
@@ -149,11 +154,14 @@ def reverse_keys(value):
     return [reverse_keys(item) for item in value] if isinstance(value, list) else value
 
 
+def move_checkout(project):
+    project.checkout = project.checkout.rename(project.folder / "elsewhere")
+
+
 class Change(NamedTuple):
     name: str
     make: Callable
     expected: set[str]
-    quick: bool = False  # to carry out
 
 
 BOTH = ("base", "fused")
@@ -161,6 +169,7 @@ CHANGES = [
     Change("nothing", lambda p: None, set()),
     Change("touch", lambda p: touch(p, None), set()),
     Change("touch with an old date", lambda p: touch(p, (10**9, 10**9)), set()),
+    Change("checkout elsewhere", move_checkout, set()),
     Change("lost index", lambda p: shutil.rmtree(p.work / "results" / "manifests"), set()),
     Change("audio, training", lambda p: replace(p, "train_0/u0.wav"), features("train", "000") | training(*BOTH)),
     Change(
@@ -204,18 +213,37 @@ CHANGES = [
     Change(
         "label, validation", lambda p: change_label(p, "validation_1/u0.wav"), labels("validation") | training(*BOTH)
     ),
-    Change("label, test", lambda p: change_label(p, "test_0/u0.wav"), labels("test") | TABLES, quick=True),
+    Change("label, test", lambda p: change_label(p, "test_0/u0.wav"), labels("test") | TABLES),
     Change("ablation changed", lambda p: change_ablation(p, "base", outputs="separate"), training("base")),
     Change(
         "ablation more",
         lambda p: add_ablation(p, name="third", encoder="plain", layer=1),
         training("third"),
-        quick=True,
     ),
-    Change("ablation less", lambda p: remove_ablation(p, "fused"), TABLES, quick=True),
+    Change(
+        "frames",  # of an encoder of which no head has read any
+        lambda p: add_ablation(p, name="third", encoder="plain", head="transformer"),
+        {f"embed_shard_with_frames plain {split} {shard}" for split in SPLITS for shard in SHARDS}
+        | {f"summarise_embeddings plain {split}" for split in ("train", "test")}
+        | training("base", "third"),
+    ),
+    Change("ablation less", lambda p: remove_ablation(p, "fused"), TABLES),
     Change("seed more", lambda p: change_seeds(p, 1, 2), training(*BOTH)),
     Change("seed less", lambda p: change_seeds(p, 2), training(*BOTH)),
-    Change("PLDC grid", lambda p: change_config(p, "calibration", k=[1, 2, 3]), calibration(*BOTH), quick=True),
+    Change("PLDC grid", lambda p: change_config(p, "calibration", k=[1, 2, 3]), calibration(*BOTH)),
+    Change(
+        "audio limits",
+        lambda p: add_section(p, "audio", max_seconds=500),
+        MEASURED | embedded(*EMBED) | training(*BOTH),
+    ),
+    Change("number type", lambda p: change_encoder(p, "plain", dtype="float32"), embedded("plain") | training("base")),
+    Change("threads", lambda p: change_encoder(p, "plain", threads=2), {"record_provenance", "write_model_cards"}),
+    Change("utterances that count", lambda p: change_config(p, "evaluation", min_utterances=3), calibration(*BOTH)),
+    Change(
+        "calibration that is studied",
+        lambda p: change_config(p, "evaluation", shift_calibration="mfcc"),
+        {"study_label_shift", "record_provenance", "write_model_cards"},
+    ),
     Change("bootstrap", lambda p: change_config(p, "evaluation", bootstrap_draws=101), SCORED),
     Change("epochs", lambda p: change_config(p, "training", epochs=3), training(*BOTH)),
     Change(
@@ -232,7 +260,7 @@ CHANGES = [
     Change("training.py", lambda p: edit(p, "ser/training.py"), training(*BOTH)),
     Change("calibration.py", lambda p: edit(p, "ser/calibration.py"), calibration(*BOTH)),
     Change("tables.py", lambda p: edit(p, "ser/tables.py"), SCORED),
-    Change("metadata.py", lambda p: edit(p, "ser/metadata.py"), {"describe_corpus"}, quick=True),
+    Change("metadata.py", lambda p: edit(p, "ser/metadata.py"), {"describe_corpus"}),
     Change("label_shift.py", lambda p: edit(p, "ser/label_shift.py"), {"study_label_shift"}),
     Change("index.py", lambda p: edit(p, "ser/index.py"), set()),
     Change("predict_split.py", lambda p: edit(p, "predict_split.py"), scores("test", *BOTH)),
@@ -252,14 +280,31 @@ def test_what_a_change_plans(project, change):
     project.expect_plan(change.expected)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [pytest.param(change, marks=() if change.quick else pytest.mark.slow) for change in CHANGES if change.expected],
-    ids=lambda change: change.name,
-)
+def expect_a_clean_build(project):
+    """What is there is what the same workflow makes of the same corpus and config from nothing, to the byte."""
+    clean = project.copy(project.folder.parent / "clean", "results", ".snakemake")
+    clean.checkout = clean.folder / project.checkout.name
+    clean.build()
+    expected, found = clean.artefacts(), project.artefacts()
+    assert [name for name in expected if found.get(name) != expected[name]] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [change for change in CHANGES if change.expected], ids=lambda change: change.name)
 def test_what_a_change_runs(project, change):
     change.make(project)
     project.expect(change.expected)
+    expect_a_clean_build(project)
+
+
+def test_what_many_changes_run(project):
+    change_label(project, "test_0/u0.wav")
+    add_ablation(project, name="third", encoder="plain", layer=1)
+    remove_ablation(project, "fused")
+    change_config(project, "calibration", k=[1, 2, 3])
+    edit(project, "ser/metadata.py")
+    project.expect(labels("test") | training("third") | calibration("base") | TABLES)
+    expect_a_clean_build(project)
 
 
 def log_of(project, encoder, split, shard):

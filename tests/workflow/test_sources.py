@@ -1,5 +1,7 @@
 """A rule depends on exactly the library modules that its script uses."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,21 +11,45 @@ import pytest
 from ser.sources import find_sources
 
 SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
-# Everything that the script imports, but not what it then calls.
+RULES = SCRIPTS.parent / "rules"
+# Everything that each script imports, but not what it then calls. Other packages stay imported from script to script.
 LIST_MODULES = """
-import ast, sys
-tree = ast.parse(open(sys.argv[1]).read())
-tree.body = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-exec(compile(tree, sys.argv[1], "exec"))
-print(*(module.__file__ for name, module in sys.modules.items() if name.startswith("ser.")), sep="\\n")
+import ast, json, sys
+found = {}
+for script in sys.argv[1:]:
+    tree = ast.parse(open(script).read())
+    tree.body = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    exec(compile(tree, script, "exec"), {})
+    modules = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "ser"}
+    found[script] = [module.__file__ for module in modules.values()]
+print(json.dumps(found))
 """
 RUN_HUBERT = ("adapt_encoder.py", "embed_shard.py", "fit_clusters.py", "label_frames.py")  # where there is work for it
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.py")))
-def test_sources_are_what_python_imports(script):
-    command = [sys.executable, "-c", LIST_MODULES, SCRIPTS / script]
+@pytest.fixture(scope="module")
+def imported():
+    """The modules that Python imports, by script."""
+    command = [sys.executable, "-c", LIST_MODULES, *SCRIPTS.glob("*.py")]
     done = subprocess.run(command, env={"PYTHONPATH": str(SCRIPTS)}, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.py")))
+def test_sources_are_what_python_imports(imported, script):
     lazy = {str(SCRIPTS / "ser" / "hubert.py")} if script in RUN_HUBERT else set()
     found = {str(Path(path).resolve()) for path in find_sources(SCRIPTS / script)} - {str(SCRIPTS / script)}
-    assert found - {str(SCRIPTS / "ser" / "__init__.py")} == set(done.stdout.split()) | lazy
+    init = {str(SCRIPTS / "ser" / "__init__.py")}
+    assert found | init == set(imported[str(SCRIPTS / script)]) | lazy | init
+
+
+@pytest.mark.parametrize("path", sorted(RULES.glob("*.smk")), ids=lambda path: path.stem)
+def test_a_rule_depends_on_the_script_that_it_runs(path):
+    named = re.compile(r"library\(\"(.+?)\"\)|\*([A-Z]+_CODE)\b|script:\s+\"\.\./workflow_scripts/(.+?)\"")
+    text = path.read_text(encoding="utf-8")
+    code = dict(re.findall(r"^([A-Z]+_CODE) = library\(\"(.+?)\"\)", text, re.MULTILINE))
+    for rule in re.split(r"^rule ", text, flags=re.MULTILINE)[1:]:
+        found = [(depends or code.get(constant), runs) for depends, constant, runs in named.findall(rule)]
+        if any(runs for _, runs in found) and not rule.startswith("prune"):
+            (depends, _), (_, runs) = found
+            assert depends == runs, rule.partition(":")[0]

@@ -63,3 +63,12 @@ def test_training_labels_tune_anew(project):
 def test_tuning_code_trains_what_is_tuned_alone(project):
     edit(project, "ser/tuning.py")
     project.expect_plan(TUNED | training("best"))
+
+
+def test_without_a_grid_what_was_tuned_is_an_orphan(project):
+    with project.configure() as config:
+        del config["tuning"]
+        config["ablations"] = [ablation for ablation in config["ablations"] if ablation["name"] != "best"]
+    listed = project.run("--dry-run", "prune").stdout
+    assert "results/tuning/base.json" in listed and "results/models/best/seed-1/model.keras" in listed
+    assert "results/models/base/" not in listed

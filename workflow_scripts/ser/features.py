@@ -114,7 +114,8 @@ def open_features(
     records = tfrecord.dataset(paths, shape.width, None if frames else shape.rows)
     if labels:
         records = records.filter(lambda record: rows.lookup(record["utterance_id"]) >= 0)
-    return records.map(arrange, num_parallel_calls=2, deterministic=True)
+    # As in training, AutoGraph has nothing to convert.
+    return records.map(tf.autograph.experimental.do_not_convert(arrange), num_parallel_calls=2, deterministic=True)
 
 
 def read_blocks(paths: list[str], size: int, wanted: Container[str] | None = None) -> Iterator[list[tfrecord.Record]]:

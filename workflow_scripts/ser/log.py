@@ -4,9 +4,15 @@ import logging
 import os
 import sys
 
+from ser.lean_arrow import hide_pandas
+
 
 def to_file(path: str) -> None:
-    """Send logging, standard output and standard error of this process to `path` (one log a job)."""
+    """Send logging, standard output and standard error of this process to `path` (one log a job).
+
+    Each job starts with this.
+    """
+    hide_pandas()
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

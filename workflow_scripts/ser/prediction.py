@@ -51,7 +51,7 @@ def predict_split(
         vectors = read_speakers(speakers, ablation["speaker"] == "mfcc_permuted")
     apply = apply_together(list(heads.values()))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def predict(item):
         outputs = apply(item, training=False)
         return [tf.stack([output[key] for output in outputs]) for key in ("labels", "fused")]

@@ -2,10 +2,11 @@
 
 import ast
 import functools
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+
+from ser.files import sha256
 
 _LIBRARY = Path(__file__).parent
 
@@ -33,6 +34,6 @@ def find_sources(script: Path) -> list[str]:
     return sorted(os.path.relpath(path) for path in found)
 
 
-def digest_sources(paths: Iterable[str]) -> str:
-    """One digest of the content of several source files."""
-    return hashlib.sha256(b"".join(Path(path).read_bytes() for path in paths)).hexdigest()
+def digest_files(paths: Iterable[str | Path]) -> list[str]:
+    """A line a file with its name and the start of its content's SHA-256: the same wherever the files lie."""
+    return [f"{Path(path).name} {sha256(path)[:16]}" for path in paths]

@@ -202,4 +202,6 @@ def dataset(paths: str | Path | Iterable[str | Path], width: int, rows: int | No
         )
         return record | {"embedding": tf.ensure_shape(tf.reshape(values, shape), (rows, width))}
 
-    return tf.data.TFRecordDataset(names, buffer_size=1 << 20).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    return tf.data.TFRecordDataset(names, buffer_size=1 << 20).map(
+        tf.autograph.experimental.do_not_convert(parse), num_parallel_calls=tf.data.AUTOTUNE
+    )

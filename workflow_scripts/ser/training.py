@@ -185,6 +185,7 @@ def _fit(
     optimizer = keras.optimizers.Adam(settings["learning_rate"])
     optimizer.build(variables)
 
+    @tf.autograph.experimental.do_not_convert  # there is nothing to convert, which takes a second to find out
     def step(item) -> tf.Tensor:
         """One update of each member with a batch: their losses, (members,)."""
         losses = []
@@ -216,7 +217,7 @@ def _fit(
             steps += 1.0
         return losses / steps
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def predict(item):
         return [output["labels"] for output in apply(item, training=False)]
 
