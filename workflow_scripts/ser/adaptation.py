@@ -35,10 +35,6 @@ from ser.tensors import read_tensors, write_tensors
 sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
 from torch.utils.tensorboard import SummaryWriter  # noqa: E402
 
-# TensorBoard's own switch: a writer of curves needs no TensorFlow, which it would import for 5 s.
-sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
-from torch.utils.tensorboard import SummaryWriter  # noqa: E402
-
 log = logging.getLogger(__name__)
 
 CURVE = ["step", "epoch", "split", "loss", "accuracy", "learning_rate"]
