@@ -138,6 +138,19 @@ def test_audio_that_an_encoder_was_pretrained_on_reaches_all_splits():
     assert reached == {key for key in map(key_of, before["table"]) if key[3] == "test" or key[0] != "base"}
 
 
+def test_pretraining_reaches_what_adapted_encoders_hear():
+    before, after = make_summary(), make_summary()
+    for epochs, summary in enumerate((before, after), 1):
+        config = summary["provenance"]["config"]
+        config["encoders"]["two"] |= {"adaptation": "papt", "splits": ["train"]}
+        config |= {"pretraining": {"epochs": epochs}, "pseudo_labels": {"mfcc": {"clusters": 10 * epochs}}}
+    changes = compare(before, after)[0]
+    assert {each.where: each.ablations for each in changes} == {
+        "pretraining.epochs": {"mfcc"},
+        "pseudo_labels.mfcc.clusters": {"mfcc"},
+    }
+
+
 def test_an_encoder_that_was_replaced_reaches_what_it_was_replaced_in():
     before, after = make_summary(), make_summary()
     after["provenance"]["ablations"]["mfcc"]["encoder"] = "three"
