@@ -12,7 +12,7 @@ rule write_model_cards:
         protocol="results/protocol.json",
         table="results/ablation_table.csv",
         cards=expand("results/encoders/{encoder}/card.json", encoder=EVALUATED_ENCODERS),
-        winners=WINNERS.values(),
+        winners=list(WINNERS.values()),
         code=library("write_model_cards.py"),
     output:
         expand("results/models/{ablation}/README.md", ablation=ABLATIONS),

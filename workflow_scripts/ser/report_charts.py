@@ -127,7 +127,7 @@ def plot_density(dataset: str, low: float, width: float, high: float) -> Plot:
         y2=f"{low} + (datum.predicted + 1) * {width}",
     )
     scale = alt.Scale(domain=[low, high], nice=False)
-    grid = alt.Axis(grid=False)
+    grid = alt.Axis(grid=False, tickCount=6, format="~g")
     cells = base.mark_rect().encode(
         x=alt.X("x:Q", scale=scale, title="label", axis=grid),
         x2="x2:Q",
@@ -263,7 +263,7 @@ def plot_utterances() -> Plot:
         _start("per_speaker")
         .mark_bar(color="@accent")
         .encode(
-            x=alt.X("low:Q", bin="binned", title="utterances of a speaker"),
+            x=alt.X("low:Q", bin="binned", title="utterances of a speaker", axis=alt.Axis(tickMinStep=1)),
             x2="high:Q",
             y=alt.Y("speakers:Q", title="speakers", axis=alt.Axis(tickMinStep=1)),
             tooltip=["low:Q", alt.Tooltip("high:Q", title="below"), "speakers:Q"],

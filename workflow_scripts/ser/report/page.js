@@ -156,6 +156,7 @@
       { name: "pearson", label: "r" }, { name: "rmse", label: "RMSE" },
       { name: "n_speakers", label: "speakers", digits: 0 }, { name: "n_utterances", label: "utterances", digits: 0 },
       { name: "protocol", text: true }, { name: "k", raw: true }, { name: "alpha", raw: true },
+      ...["encoder", "speaker", "fusion", "head"].map((name) => ({ name, text: true })),
     ];
   };
   // Beside calibrations, the uncalibrated row is what they are held against; its difference from the baseline is no news.
