@@ -233,7 +233,7 @@ def plot_premise() -> Plot:
     """The mean label of a speaker's neighbours against its own: what PLDC rests on."""
     base = _start("vectors", 420)
     points = base.mark_point(shape="diamond", filled=True, size=80, color="@accent").encode(
-        x=_x("near", "mean label of the 5 nearest training speakers"),
+        x=_x("near", "mean label of the 5 nearest training speakers", axis=alt.Axis(tickCount=6)),
         y=_y("label", "the speaker's own mean label"),
         tooltip=["speaker:N", _number("near", "neighbours", ".2f"), _number("label", "own", ".2f")],
     )
