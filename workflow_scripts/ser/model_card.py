@@ -115,7 +115,8 @@ def list_inputs(settings: dict, encoder: dict) -> str:
 def format_scores(rows: list[dict]) -> str:
     """Rows of the ablation table as a Markdown table."""
     lines = ["| split | target | calibration | protocol | O-CCC | A-CCC |", "|---|---|---|---|---|---|"]
-    for row in sorted(rows, key=lambda row: (row["split"], row["target"])):  # keeps the calibrations' order
+    # Test splits first: k was chosen on validation. Sorting keeps the calibrations' order.
+    for row in sorted(rows, key=lambda row: (row["split"] == "validation", row["split"], row["target"])):
         cells = [row[name] for name in ("split", "target", "calibration", "protocol")]
         cells += [_format_score(row, name) for name in ("o_ccc", "a_ccc")]
         lines.append(f"| {' | '.join(cells)} |")

@@ -198,6 +198,7 @@ def plot_training(measure: str) -> Plot:
     )
     others = base.transform_filter("datum.split != 'validation'").mark_line(strokeWidth=1, opacity=0.4)
     own = base.transform_filter("datum.split == 'validation'").mark_line(point={"size": 40}, strokeWidth=2.2)
+    own = own.encode(strokeDash=alt.StrokeDash("encoder:N", legend=None))  # TAPT and PAPT may lie on one another
     return Plot(alt.layer(others, own), fixed={"measure": measure})
 
 

@@ -77,6 +77,7 @@ def write_report(
         "corpus": corpus,
         "rejected": rejected,
         "encoders": encoders,
+        "encoder_keys": report_corpus.list_keys(encoders),
         "answers": answers,
         "differences": report_summary.count_differences(answers),
         "cautions": report_summary.list_cautions(cells, encoders, config["seeds"], rejected["count"]),
