@@ -226,9 +226,10 @@ def test_what_is_no_run_is_named(tmp_path):
         read_summary(tmp_path / "nowhere")
     with pytest.raises(DataError, match="ablation_table.csv: is not there; make it with: snakemake"):
         read_summary(tmp_path)
-    write_json(tmp_path / "x.json", {"a": 1})
-    with pytest.raises(DataError, match="x.json: is no summary"):
-        read_summary(tmp_path / "x.json")
+    for text in ('{"a": 1}', "corpus: {}"):  # a config, say: nothing to delete
+        (tmp_path / "x").write_text(text)
+        with pytest.raises(DataError, match="x: is no summary; make one of a results folder with --save"):
+            read_summary(tmp_path / "x")
 
 
 def test_the_script(tmp_path):

@@ -96,7 +96,10 @@ def read_summary(path: str | Path) -> dict:
         return summarise(path)
     if not Path(path).is_file():
         raise DataError(f"{path}: is neither a results folder nor a saved summary")
-    summary = read_json(path)
+    try:
+        summary = read_json(path)
+    except DataError:
+        summary = None
     if not isinstance(summary, dict) or set(summary) != PARTS:
         raise DataError(f"{path}: is no summary; make one of a results folder with --save")
     return summary
