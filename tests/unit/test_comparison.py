@@ -151,6 +151,17 @@ def test_pretraining_reaches_what_adapted_encoders_hear():
     }
 
 
+@pytest.mark.parametrize(("key", "reached"), [("random_seed", {"mu"}), ("alpha", {"sigma"}), ("k", {"mu", "sigma"})])
+def test_options_of_calibration_reach_the_methods_that_have_a_use_for_them(key, reached):
+    before, after = make_summary(), make_summary()
+    for value, summary in enumerate((before, after)):
+        calibration = summary["provenance"]["config"]["calibration"]
+        mu, sigma = calibration["methods"]
+        calibration |= {key: value, "methods": [mu | {"neighbours": "random"}, sigma | {"shrinkage": True}]}
+    (change,) = compare(before, after)[0]
+    assert change.calibrations == reached
+
+
 def test_an_encoder_that_was_replaced_reaches_what_it_was_replaced_in():
     before, after = make_summary(), make_summary()
     after["provenance"]["ablations"]["mfcc"]["encoder"] = "three"

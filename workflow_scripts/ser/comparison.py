@@ -198,7 +198,6 @@ def _select_adapted(made: list[dict], ablations: Ablations, which: Callable[[dic
 
 def _list_config_changes(made: list[dict], ablations: Ablations) -> Iterator[Change]:
     """The values of the config that differ, each a change; ablations are compared with all that they inherit."""
-    methods = frozenset(m["name"] for each in made for m in each["config"]["calibration"]["methods"])
     for path, values in _differ(*(dict(_flatten(each)) for each in made)).items():
         section, *rest = path
         if rest and rest[-1] in NO_FIGURE.get(section, ()):
@@ -211,8 +210,18 @@ def _list_config_changes(made: list[dict], ablations: Ablations) -> Iterator[Cha
         elif section in ("pretraining", "pseudo_labels"):
             reach = {"ablations": _select_adapted(made, ablations, lambda encoder: True)}
         elif section == "calibration":
-            reach = {"calibrations": frozenset(rest[1:2]) if rest[0] == "methods" else methods}
+            reach = {"calibrations": frozenset(rest[1:2]) if rest[0] == "methods" else _select_methods(made, rest[0])}
         yield Change("config", ".".join(path), {"value": values}, **reach)
+
+
+def _select_methods(made: list[dict], key: str) -> frozenset[str]:
+    """The calibration methods that an option of all of them decides."""
+    chosen = {
+        "alpha": lambda method: method.get("shrinkage"),
+        "random_draws": lambda method: method.get("neighbours") == "random",
+        "random_seed": lambda method: method.get("neighbours") == "random",
+    }.get(key, lambda method: True)
+    return frozenset(m["name"] for each in made for m in each["config"]["calibration"]["methods"] if chosen(m))
 
 
 def _flatten(made: dict) -> Iterator[tuple[tuple[str, ...], object]]:
