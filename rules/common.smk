@@ -45,6 +45,12 @@ SCORED_SPLITS = ["validation", *TEST_SPLITS]
 FRAMED_ENCODERS = {
     a["encoder"] for a in ABLATIONS.values() if a["features"] == "frames"
 }
+# What tuning found best, of each ablation that is trained with it.
+WINNERS = {
+    name: f"results/tuning/{ablation['tuned']['ablation']}.json"
+    for name, ablation in ABLATIONS.items()
+    if "tuned" in ablation
+}
 
 # Encoders that are trained further on this corpus; the personalised ones need a vector of each speaker.
 ADAPTED_ENCODERS = {n for n, e in ENCODERS.items() if e["adaptation"] != "none"}
@@ -210,11 +216,9 @@ def speakers_of(ablation, split):
 
 def training_inputs(wildcards):
     """What the models of an ablation are made of: with `tuned` the settings that tuning found best too."""
-    inputs, tuned = fitting_inputs(wildcards), ABLATIONS[wildcards.ablation].get(
-        "tuned"
-    )
-    if tuned:
-        inputs["winner"] = f"results/tuning/{tuned['ablation']}.json"
+    inputs = fitting_inputs(wildcards)
+    if wildcards.ablation in WINNERS:
+        inputs["winner"] = WINNERS[wildcards.ablation]
     return inputs
 
 

@@ -72,6 +72,7 @@ rule embed_shard:
 
 
 use rule embed_shard as embed_shard_with_frames with:
+    """Embed one shard: every layer averaged over time, and the frames of one."""
     output:
         pooled="results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord",
         frames="results/frames/{encoder}/{split}/shard-{shard}.tfrecord",

@@ -1,6 +1,7 @@
 # Model cards: what the models of each ablation are, beside them.
 #
 # Needs   results/provenance.json, results/protocol.json, results/ablation_table.csv, results/encoders/{encoder}/card.json
+#         of ablations that are tuned results/tuning/{ablation}.json
 # Makes   results/models/{ablation}/README.md
 
 
@@ -11,6 +12,7 @@ rule write_model_cards:
         protocol="results/protocol.json",
         table="results/ablation_table.csv",
         cards=expand("results/encoders/{encoder}/card.json", encoder=EVALUATED_ENCODERS),
+        winners=list(WINNERS.values()),
     output:
         expand("results/models/{ablation}/README.md", ablation=ABLATIONS),
     log:
@@ -25,6 +27,7 @@ rule write_model_cards:
         *library("write_model_cards.py"),
         ablations=list(ABLATIONS),
         encoders=EVALUATED_ENCODERS,
+        tuned=list(WINNERS),
         targets=TARGETS,
     message:
         "Model cards of {params.ablations}"

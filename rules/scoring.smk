@@ -12,11 +12,13 @@ BESIDE_THE_TABLE.add("score_recordings.py")
 
 
 use rule predict_split as predict_recordings with:
+    """Predict recordings of new speakers with the heads of one ablation."""
     wildcard_constraints:
         split=one_of(SCORED_SETS),
 
 
 use rule calibrate as calibrate_recordings with:
+    """Calibrate one ablation's predictions of recordings of new speakers."""
     wildcard_constraints:
         split=one_of(SCORED_SETS),
 

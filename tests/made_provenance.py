@@ -45,7 +45,7 @@ def describe_made(made: MadeResults) -> dict:
         "config": {
             "corpus": {"targets": made.targets},
             "audio": {"min_seconds": 0.1},
-            "encoders": {"demo": {"dtype": "float16", "threads": 2}},
+            "encoders": {"demo": {"dtype": "float16", "threads": 2, "adaptation": "none"}},
             "baseline": "baseline",
             "seeds": made.seeds,
             "calibration": {

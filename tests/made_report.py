@@ -76,6 +76,7 @@ def report(made: MadeResults, path: Path, **changes) -> str:
         "choices": {ablation: made.choices(ablation) for ablation in made.ablations},
         "cards": {"demo": str(root / "encoders/demo/card.json")},
         "training": {"demo": str(root / "encoders/demo/training.csv")},
+        "winners": {},
         "histories": [str(root / f"models/{a}/seed-{s}/history.csv") for a in made.ablations for s in made.seeds],
         "labels": {split: made.labels(split) for split in made.splits},
         "calibrated": made.calibrated(),

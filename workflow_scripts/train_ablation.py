@@ -5,14 +5,13 @@ from ser import log
 log.to_file(snakemake.log[0])
 
 import ser.lean_keras  # noqa: E402, F401 - before what imports Keras
-from ser.files import read_json  # noqa: E402
-from ser.grid import apply_point  # noqa: E402
+from ser.grid import apply_winner  # noqa: E402
 from ser.training import fix_numerics, train_ablation  # noqa: E402 - TensorFlow speaks while it is imported
 from ser.training_data import Split  # noqa: E402
 
 ablation = snakemake.params.ablation
 if winner := snakemake.input.get("winner"):
-    ablation = apply_point(ablation, read_json(winner)["settings"])
+    ablation = apply_winner(ablation, winner)
 fix_numerics(ablation["training"]["threads"])
 train_ablation(
     ablation=ablation,

@@ -10,6 +10,7 @@ write_model_cards(
     protocol=snakemake.input.protocol,
     table=snakemake.input.table,
     cards=dict(zip(params.encoders, snakemake.input.cards, strict=True)),
+    winners=dict(zip(params.tuned, snakemake.input.winners, strict=True)),
     targets=params.targets,
     paths=dict(zip(params.ablations, snakemake.output, strict=True)),
 )

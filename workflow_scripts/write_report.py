@@ -19,6 +19,7 @@ write_report(
     choices={Path(path).parts[-2]: path for path in files.choices},
     cards={Path(path).parts[-2]: path for path in files.cards},
     training={Path(path).parts[-2]: path for path in files.training},
+    winners=dict(zip(snakemake.params.tuned, files.winners, strict=True)),
     histories=files.histories,
     labels={Path(path).stem: path for path in files.labels},
     calibrated=files.calibrated,

@@ -138,6 +138,30 @@ def test_audio_that_an_encoder_was_pretrained_on_reaches_all_splits():
     assert reached == {key for key in map(key_of, before["table"]) if key[3] == "test" or key[0] != "base"}
 
 
+def test_pretraining_reaches_what_adapted_encoders_hear():
+    before, after = make_summary(), make_summary()
+    for epochs, summary in enumerate((before, after), 1):
+        config = summary["provenance"]["config"]
+        config["encoders"]["two"] |= {"adaptation": "papt", "splits": ["train"]}
+        config |= {"pretraining": {"epochs": epochs}, "pseudo_labels": {"mfcc": {"clusters": 10 * epochs}}}
+    changes = compare(before, after)[0]
+    assert {each.where: each.ablations for each in changes} == {
+        "pretraining.epochs": {"mfcc"},
+        "pseudo_labels.mfcc.clusters": {"mfcc"},
+    }
+
+
+@pytest.mark.parametrize(("key", "reached"), [("random_seed", {"mu"}), ("alpha", {"sigma"}), ("k", {"mu", "sigma"})])
+def test_options_of_calibration_reach_the_methods_that_have_a_use_for_them(key, reached):
+    before, after = make_summary(), make_summary()
+    for value, summary in enumerate((before, after)):
+        calibration = summary["provenance"]["config"]["calibration"]
+        mu, sigma = calibration["methods"]
+        calibration |= {key: value, "methods": [mu | {"neighbours": "random"}, sigma | {"shrinkage": True}]}
+    (change,) = compare(before, after)[0]
+    assert change.calibrations == reached
+
+
 def test_an_encoder_that_was_replaced_reaches_what_it_was_replaced_in():
     before, after = make_summary(), make_summary()
     after["provenance"]["ablations"]["mfcc"]["encoder"] = "three"
@@ -213,9 +237,10 @@ def test_what_is_no_run_is_named(tmp_path):
         read_summary(tmp_path / "nowhere")
     with pytest.raises(DataError, match="ablation_table.csv: is not there; make it with: snakemake"):
         read_summary(tmp_path)
-    write_json(tmp_path / "x.json", {"a": 1})
-    with pytest.raises(DataError, match="x.json: is no summary"):
-        read_summary(tmp_path / "x.json")
+    for text in ('{"a": 1}', "corpus: {}"):  # a config, say: nothing to delete
+        (tmp_path / "x").write_text(text)
+        with pytest.raises(DataError, match="x: is no summary; make one of a results folder with --save"):
+            read_summary(tmp_path / "x")
 
 
 def test_the_script(tmp_path):

@@ -111,6 +111,8 @@ def test_files_and_counts(pristine):
     assert list(files["models"]) == [str(pristine.root / f"models/other/seed-{seed}/model.keras") for seed in (1, 2)]
     assert all(digest == sha256(path) for group in files.values() for path, digest in group.items())
     assert len(files["embeddings"]) == 3 and len(files["speaker vectors"]) == 3
+    vectors = {path for split in ("train", "test") for path in pristine.seed_files("speaker_vectors", "other", split)}
+    assert set(files["compared"]) == vectors
     assert explained["corpus"]["test"] == {
         "speakers": SPEAKERS["test"],
         "utterances": SPEAKERS["test"] * 15 - 1,
@@ -121,6 +123,33 @@ def test_files_and_counts(pristine):
     assert explained["command"].endswith(
         " results/calibrated/other/seed-1/test.parquet results/calibrated/other/seed-2/test.parquet"
     )
+
+
+def test_a_tuned_ablation_of_a_personalised_encoder(broken):
+    """The settings are those that tuning found; what adapted the encoder and the speakers' vectors are named."""
+    provenance, splits = read_json(broken / "provenance.json"), ("train", "validation", "test")
+    config, settings = provenance["config"], provenance["ablations"]["other"]
+    config["corpus"] |= {"layout": "csv", "test_splits": ["test"]}
+    plain = {"adaptation": "none", "position": "last", "splits": ["train"], "neighbours": 5}
+    config["encoders"] = {"demo": plain, "mine": plain | {"adaptation": "papt"}}
+    config |= {"pseudo_labels": {"mfcc": {"features": "mfcc"}}, "pretraining": {"epochs": 3}}
+    settings |= {"encoder": "mine", "training": {"dropout": 0.3}, "units": [8], "tuned": {"ablation": "baseline"}}
+    write_json(broken / "provenance.json", provenance)
+    write_json(broken / "tuning/baseline.json", {"settings": {"dropout": 0.1}})
+    made = ["tuning/baseline.json", "pseudo_labels/mfcc/clusters.safetensors"]
+    made += [f"encoders/mine/{name}" for name in ("model.safetensors", "adaptation.safetensors", "card.json")]
+    made += [f"pseudo_labels/mfcc/{split}/shard-000.parquet" for split in ("train", "validation")]
+    for kind in ("embeddings/mine/{}/shard-000.tfrecord", "speaker_embeddings/mine/{}/shard-000.json"):
+        made += [kind.format(split) for split in splits]
+    for path in made[1:]:
+        (broken / path).parent.mkdir(parents=True, exist_ok=True)
+        (broken / path).write_text('{"made": "up"}')
+    explained = explain_cell(broken, **CELL)
+    listed = {path for group in explained["files"].values() for path in group}
+    assert {str(broken / path) for path in made if not path.endswith("card.json")} <= listed
+    assert explained["config"]["ablation"]["training"] == {"dropout": 0.1}
+    assert explained["config"]["encoder"]["pretraining"] == {"epochs": 3}
+    assert "dropout: 0.1" in format_explanation(explained)
 
 
 def test_the_text_names_what_it_found(pristine):

@@ -37,14 +37,17 @@ def test_a_card_has_the_scores_of_its_ablation(tmp_path):
     write_json(card, {"weights": "pretrained", "layers": 4, "width": 6, "revision": None})
     described = read_json(provenance) | {"packages": {"keras": "3.0"}, "git": {"commit": "abc", "dirty": True}}
     for settings in described["ablations"].values():
-        settings["layer"] = "weighted"
+        settings |= {"layer": "weighted", "units": [4], "training": {"learning_rate": 0.001}}
     write_json(provenance, described)
     paths = {name: str(made.root / f"models/{name}/README.md") for name in made.ablations}
+    winners = {"other": str(made.root / "tuning/baseline.json")}
+    write_json(winners["other"], {"settings": {"learning_rate": 0.05}})
     protocol, table = made.root / "protocol.json", made.root / "ablation_table.csv"
-    write_model_cards(provenance, protocol, table, {"demo": card}, TARGETS, paths)
+    write_model_cards(provenance, protocol, table, {"demo": card}, winners, TARGETS, paths)
     text = (made.root / "models/other/README.md").read_text()
     assert "Keras 3.0, commit abc with changes" in text and "revision" not in text and "never trained" not in text
     assert "900 of 60 speakers (train)" in text
+    assert '"learning_rate": 0.05' in text  # what tuning found
     rows = [line.split(",") for line in table.read_text().splitlines()]
     places = [rows[0].index(name) for name in ("split", "target", "calibration", "o_ccc", "a_ccc_high")]
     for row in (row for row in rows if row[0] == "other"):
@@ -52,5 +55,5 @@ def test_a_card_has_the_scores_of_its_ablation(tmp_path):
         scores = rf"{float(o_ccc):.3f} .* {float(high):.3f}\]"
         assert len(re.findall(rf"\| {split} \| {target} \| {re.escape(calibration)} \| \w+ \| {scores} \|", text)) == 1
     write_json(card, read_json(card) | {"weights": "random-init"})
-    write_model_cards(provenance, protocol, table, {"demo": card}, TARGETS, paths)
+    write_model_cards(provenance, protocol, table, {"demo": card}, winners, TARGETS, paths)
     assert "no claim of accuracy" in (made.root / "models/other/README.md").read_text()

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_report import make_study, report
 
-from ser.files import read_json, write_text
+from ser.files import read_json, write_json, write_text
 from ser.report_corpus import measure_costs, measure_disk
 from ser.report_page import dump_script, format_size, format_time
 from ser.report_summary import count_differences, format_interval, format_number, list_cautions
@@ -47,7 +47,10 @@ def read_content(page):
 def look_up(content, name, *keys):
     """The rows of a dataset's group."""
     dataset = content["datasets"][name]
-    columns = dataset["groups"].get("|".join(keys), [])
+    columns = [
+        [dataset["texts"][field][value] for value in column] if field in dataset["texts"] else column
+        for field, column in zip(dataset["fields"], dataset["groups"].get("|".join(keys), []), strict=False)
+    ]
     return [dict(zip(dataset["fields"], values, strict=True)) for values in zip(*columns, strict=True)]
 
 
@@ -209,7 +212,9 @@ def test_values_are_never_markup(tmp_path):
         text = path.read_text().replace("test 000", HOSTILE).replace("silent:", f"{HOSTILE}:")
         assert HOSTILE in text
         write_text(path, text)
-    page = report(made, tmp_path / "report.html")
+    write_json(made.root / "tuning/other.json", {"settings": {"dropout": 0.1}, "ccc": 0.5, "points": 4})
+    page = report(made, tmp_path / "report.html", winners={HOSTILE: str(made.root / "tuning/other.json")})
+    assert "the best of 4 that were tried with <em>other</em>" in page and "dropout 0.1." in page
     assert HOSTILE not in page and "&lt;script&gt;document.title=1&lt;/script&gt;&amp;amp;" in page
     assert any(
         row["speaker"] == HOSTILE for row in look_up(read_content(page), "shifts", "test", "valence", "baseline")
@@ -359,6 +364,9 @@ VISIT = """
       await settle();
       seen.push(option.value);
     }
+  const filter = document.getElementById("filter"), rows = () => document.querySelectorAll("#table tbody tr").length;
+  const search = (text) => { filter.value = text; filter.dispatchEvent(new Event("input")); return rows(); };
+  root.dataset.found = `${search("no such name")} ${search("BASELINE random")} of ${search("")}`;
   document.querySelector("#table button").click();
   document.getElementById("theme").click();
   await settle();
@@ -375,6 +383,9 @@ def test_every_choice_can_be_made(page, content, tmp_path):
     assert console == []
     options = sum(len(choice["values"]) for choice in content["choice"].values())
     assert f'data-visited="{options + 4 + 2}"' in document  # and 4 views of the table by 2 metrics
+    rows = content["cells"]["rows"]  # the last view of the table shows all, of which 500 at once
+    drawn = sum(row[:6:5] == ["baseline", "random_k"] for row in rows)
+    assert f'data-found="0 {drawn} of {min(len(rows), 500)}"' in document
     assert 'data-theme="' in document and "missing" not in find_plots(document).values()
 
 

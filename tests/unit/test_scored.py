@@ -40,6 +40,16 @@ def test_each_folder_is_a_speaker(tmp_path):
     ]
 
 
+def test_links_are_followed_but_not_round_in_a_ring(tmp_path):
+    touch(tmp_path, "elsewhere/a.wav", "guests/anna/b.wav")
+    os.symlink("../elsewhere", tmp_path / "guests/zoë")
+    os.symlink("../../guests", tmp_path / "guests/anna/ring")
+    assert [row[::2] for row in read(tmp_path / "guests")] == [
+        ("anna/b.wav", "guests/anna"),
+        ("zoë/a.wav", "guests/zoë"),
+    ]
+
+
 def test_a_sheet_says_who_speaks(tmp_path):
     touch(tmp_path, "b.wav", "a/c.wav", "unlisted.wav")
     (tmp_path / "who.csv").write_text("speaker;file;note\nZoë;b.wav;x\nanna;./a/c.wav;\n")

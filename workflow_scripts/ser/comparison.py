@@ -1,7 +1,7 @@
 """Two runs of a study: which cells of the ablation table changed, by how much, and what can account for it."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +96,10 @@ def read_summary(path: str | Path) -> dict:
         return summarise(path)
     if not Path(path).is_file():
         raise DataError(f"{path}: is neither a results folder nor a saved summary")
-    summary = read_json(path)
+    try:
+        summary = read_json(path)
+    except DataError:
+        summary = None
     if not isinstance(summary, dict) or set(summary) != PARTS:
         raise DataError(f"{path}: is no summary; make one of a results folder with --save")
     return summary
@@ -182,18 +185,19 @@ def _select(ablations: Ablations, setting: str, value: str) -> frozenset[str]:
 
 def _find_hearing(split: str, made: list[dict], ablations: Ablations) -> frozenset[str]:
     """The ablations that hear a test split in training: weighted for its speakers, or by an encoder adapted on it."""
-    encoders = {name for each in made for name, encoder in each["config"]["encoders"].items() if _hears(encoder, split)}
-    by_encoder = (_select(ablations, "encoder", name) for name in encoders)
-    return _select(ablations, "weighting", "similar_speakers").union(*by_encoder)
+    hearing = _select_adapted(made, ablations, lambda encoder: split in encoder["splits"])
+    return _select(ablations, "weighting", "similar_speakers") | hearing
 
 
-def _hears(encoder: dict, split: str) -> bool:
-    return encoder.get("adaptation", "none") != "none" and split in encoder["splits"]
+def _select_adapted(made: list[dict], ablations: Ablations, which: Callable[[dict], bool]) -> frozenset[str]:
+    """The ablations of encoders that were trained further on the corpus, of those that `which` is true for."""
+    encoders = [item for each in made for item in each["config"]["encoders"].items()]
+    adapted = {name for name, options in encoders if options.get("adaptation", "none") != "none" and which(options)}
+    return frozenset().union(*(_select(ablations, "encoder", name) for name in adapted))
 
 
 def _list_config_changes(made: list[dict], ablations: Ablations) -> Iterator[Change]:
     """The values of the config that differ, each a change; ablations are compared with all that they inherit."""
-    methods = frozenset(m["name"] for each in made for m in each["config"]["calibration"]["methods"])
     for path, values in _differ(*(dict(_flatten(each)) for each in made)).items():
         section, *rest = path
         if rest and rest[-1] in NO_FIGURE.get(section, ()):
@@ -203,9 +207,21 @@ def _list_config_changes(made: list[dict], ablations: Ablations) -> Iterator[Cha
             reach = {"ablations": frozenset(rest[:1])}
         elif section == "encoders":
             reach = {"ablations": _select(ablations, "encoder", rest[0])}
+        elif section in ("pretraining", "pseudo_labels"):
+            reach = {"ablations": _select_adapted(made, ablations, lambda encoder: True)}
         elif section == "calibration":
-            reach = {"calibrations": frozenset(rest[1:2]) if rest[0] == "methods" else methods}
+            reach = {"calibrations": frozenset(rest[1:2]) if rest[0] == "methods" else _select_methods(made, rest[0])}
         yield Change("config", ".".join(path), {"value": values}, **reach)
+
+
+def _select_methods(made: list[dict], key: str) -> frozenset[str]:
+    """The calibration methods that an option of all of them decides."""
+    chosen = {
+        "alpha": lambda method: method.get("shrinkage"),
+        "random_draws": lambda method: method.get("neighbours") == "random",
+        "random_seed": lambda method: method.get("neighbours") == "random",
+    }.get(key, lambda method: True)
+    return frozenset(m["name"] for each in made for m in each["config"]["calibration"]["methods"] if chosen(m))
 
 
 def _flatten(made: dict) -> Iterator[tuple[tuple[str, ...], object]]:

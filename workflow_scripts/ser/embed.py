@@ -119,17 +119,17 @@ def _embed(
 
     encoder = Encoder(encoder_dir, device, threads)
     decoded = _decode(utterances, audio, DECODE_AHEAD[device], threads or 1)
-    with tqdm(unit="s", unit_scale=True, desc="audio", mininterval=5) as progress, contextlib.closing(decoded):
-        done = 0
+    total, heard = len(utterances), 0.0
+    with tqdm(total=total, unit="utterance", mininterval=5) as progress, contextlib.closing(decoded):
         for batch in _batches(decoded, encoder.batch_seconds * SAMPLE_RATE):
             waves = [samples for _, samples in batch]
             own = None if vectors is None else [vectors[utterance.speaker_id] for utterance, _ in batch]
             for (utterance, samples), result in zip(batch, encoder.embed(waves, frames_layer, own), strict=True):
                 arrays = {"pooled": result.pooled} | ({} if result.frames is None else {"frames": result.frames})
                 yield {kind: _record(utterance, result.n_frames, array, dtype) for kind, array in arrays.items()}
-                done += 1
-                progress.set_postfix_str(f"{done}/{len(utterances)} utterances", refresh=False)
-                progress.update(len(samples) / SAMPLE_RATE)
+                heard += len(samples) / SAMPLE_RATE
+                progress.set_postfix_str(f"{heard:.0f} s of audio", refresh=False)
+                progress.update()
 
 
 def _decode(

@@ -5,7 +5,6 @@ import difflib
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,53 +16,18 @@ from ser.calibration import apply_choice, draw_neighbours, find_neighbours, obse
 from ser.cells import CONSTANT, SPEAKER_MEAN, build_cells
 from ser.evidence import read_evidence, read_references
 from ser.files import DataError, read_json, read_parquet, sha256
-from ser.methods import Method, read_methods
+from ser.grid import apply_winner
+from ser.methods import Method
 from ser.moments import Policy
 from ser.pldc import average_neighbours, rank_neighbours
-from ser.provenance import WORKFLOW, command_for, read_provenance
+from ser.provenance import WORKFLOW, command_for
 from ser.scoring import score_cell
+from ser.study import Study, list_files
 from ser.tables import format_cell
 from ser.utterances import read_labels
 
 KEY = ("ablation", "calibration", "target", "split")
 TOLERANCE = 2e-6  # the table has 6 decimals; predictions are float32
-
-
-class Study:
-    """A results folder: what it says of itself, and where its files are."""
-
-    def __init__(self, results: str | Path):
-        self.results = Path(results)
-        self.made = read_provenance(self.results)
-        self.config, self.ablations = self.made["config"], self.made["ablations"]
-        self.seeds, self.targets = self.config["seeds"], self.config["corpus"]["targets"]
-        self.methods = read_methods(self.config["calibration"]["methods"])
-
-    @cached_property
-    def index(self) -> dict:
-        return read_json(self.results / "manifests/index.json")
-
-    def labels(self, split: str) -> Path:
-        return self.results / f"labels/{split}.parquet"
-
-    def shards(self, kind: str, split: str, suffix: str) -> list[Path]:
-        return [self.results / kind / split / f"shard-{s}.{suffix}" for s in sorted(self.index["shards"][split])]
-
-    def seed_files(self, kind: str, ablation: str, split: str) -> list[Path]:
-        return [self.results / kind / ablation / f"seed-{seed}/{split}.parquet" for seed in self.seeds]
-
-    def evidence_files(self, ablation: str, split: str) -> dict[str, list[Path]]:
-        """What calibration saw of a split, as `evidence.read_evidence` takes it."""
-        compared = {method.similarity for method in self.methods}
-        summary = self.results / f"encoder_summaries/{self.ablations[ablation]['encoder']}/{split}.parquet"
-        enrols = any(method.enrolment for method in self.methods)
-        return {
-            "predictions": self.seed_files("predictions", ablation, split),
-            "fused": self.seed_files("speaker_vectors", ablation, split),
-            "enrolment": self.seed_files("enrolment_vectors", ablation, split) if enrols else [],
-            "hubert": [summary] if "hubert" in compared else [],
-            "mfcc": self.shards("speakers", split, "json") if "mfcc" in compared else [],
-        }
 
 
 def explain_cell(results: str | Path, **cell: str) -> dict:
@@ -77,20 +41,21 @@ def explain_cell(results: str | Path, **cell: str) -> dict:
     owner = study.config["baseline"] if cell["ablation"] in (CONSTANT, SPEAKER_MEAN) else cell["ablation"]
     if owner not in study.ablations:
         raise DataError(f"{study.results}: its table and its provenance are of different configs; run snakemake again")
-    settings, split = study.ablations[owner], cell["split"]
+    encoder, split = study.ablations[owner]["encoder"], cell["split"]
     method = next((method for method in study.methods if method.name == cell["calibration"]), None)
     calibrated = study.seed_files("calibrated", owner, split)
     if cell["calibration"] == "none" and owner != study.config["baseline"]:
         calibrated += study.seed_files("calibrated", study.config["baseline"], split)  # of the deltas
+    files = hash_groups(list_files(study, owner, method, split), study.results)
     return {
         "cell": cell,
         "figures": {name: text for name, text in row.items() if name not in KEY and text},
         "differences": check_row(study, row, cell, owner, method),
         "config": slice_config(study, owner, method),
-        "encoder": read_json(study.results / f"encoders/{settings['encoder']}/card.json"),
+        "encoder": read_json(study.results / f"encoders/{encoder}/card.json"),
         "corpus": {name: count_utterances(study, name) for name in dict.fromkeys(("train", "validation", split))},
         "left_out": study.index["left_out"],
-        "files": hash_groups(list_files(study, owner, split), study.results),
+        "files": files,
         "seeds": explain_seeds(study, owner, method, cell) if method else [],
         "code": study.made["code"],
         "code_sha256": hashlib.sha256(json.dumps(study.made["code"], sort_keys=True).encode()).hexdigest(),
@@ -145,15 +110,17 @@ def check_row(study: Study, row: dict, cell: dict, owner: str, method: Method | 
 
 def slice_config(study: Study, owner: str, method: Method | None) -> dict:
     """The part of the config that decides a cell."""
-    config, calibration = study.config, {}
+    config, calibration, ablation = study.config, {}, study.ablations[owner]
+    if "tuned" in ablation:
+        ablation = apply_winner(ablation, study.winner(owner))
     if method:
         calibration = config["calibration"] | {"method": vars(method)}
         del calibration["methods"]
     return {
         "corpus": config["corpus"],
         "audio": config["audio"],
-        "encoder": config["encoders"][study.ablations[owner]["encoder"]],
-        "ablation": study.ablations[owner],
+        "encoder": study.encoder(ablation["encoder"]),
+        "ablation": ablation,
         "baseline": config["baseline"],
         "seeds": study.seeds,
         "calibration": calibration,
@@ -172,32 +139,6 @@ def count_utterances(study: Study, split: str) -> dict:
         counts["hours"] += (pc.sum(used["duration_s"]).as_py() or 0) / 3600
         counts["rejected"] += len(facts) - len(used)
     return counts | {"hours": round(counts["hours"], 3)}
-
-
-def list_files(study: Study, owner: str, split: str) -> dict[str, list[Path]]:
-    """The files on the way from the corpus to a cell, by kind, in the order in which they are made."""
-    settings, splits = study.ablations[owner], list(dict.fromkeys(("train", "validation", split)))
-    vectors = dict.fromkeys(splits if settings["speaker"] != "none" else ())
-    if settings["weighting"] != "none":
-        vectors |= dict.fromkeys(["train", *sorted(set(study.index["shards"]) - {"train", "validation"})])
-    if any(method.similarity == "mfcc" for method in study.methods):
-        vectors |= dict.fromkeys(splits)
-    models = study.results / "models" / owner
-    return {
-        "encoder": [study.results / f"encoders/{settings['encoder']}/model.safetensors"],
-        "manifests": [path for name in splits for path in study.shards("manifests", name, "csv")],
-        settings["features"]: [
-            path
-            for name in splits
-            for path in study.shards(f"{settings['features']}/{settings['encoder']}", name, "tfrecord")
-        ],
-        "speaker vectors": [path for name in vectors for path in study.shards("speakers", name, "json")],
-        "labels": [study.labels(name) for name in splits],
-        "models": [models / f"seed-{seed}/model.keras" for seed in study.seeds],
-        "predictions": study.seed_files("predictions", owner, split),
-        "choices": [study.results / f"calibration/{owner}/choices.json"],
-        "calibrated": study.seed_files("calibrated", owner, split),
-    }
 
 
 def hash_groups(groups: dict[str, list[Path]], results: Path) -> dict[str, dict[str, str]]:

@@ -38,7 +38,7 @@ def _lines(explained: dict) -> Iterator[str]:
     yield from _block("Encoder", explained["encoder"])
     yield "\nFiles (SHA-256)"
     for kind, digests in explained["files"].items():
-        yield from (f"  {kind:16} {digest[:16]}  {path}" for path, digest in digests.items())
+        yield from (f"  {kind:18} {digest[:16]}  {path}" for path, digest in digests.items())
     if explained["seeds"]:
         yield "\nCalibration"
         for seed in explained["seeds"]:

@@ -1,8 +1,9 @@
 """The grid of settings that tuning tries: combinations of values, each laid over an ablation."""
 
 from itertools import product
+from pathlib import Path
 
-from ser.files import DataError
+from ser.files import DataError, read_json
 
 _HEADS = ("mlp", "transformer")  # the other keys of a grid are keys of `training`
 
@@ -41,3 +42,8 @@ def apply_point(ablation: dict, point: dict) -> dict:
     if isinstance(units, dict):
         units = ablation["units"] | units
     return ablation | {"training": ablation["training"] | training, "units": units}
+
+
+def apply_winner(ablation: dict, winner: str | Path) -> dict:
+    """An ablation with the settings that tuning found best, from its JSON."""
+    return apply_point(ablation, read_json(winner)["settings"])

@@ -4,6 +4,7 @@ import csv
 import json
 
 from ser.files import read_json, write_text
+from ser.grid import apply_winner
 
 FRONT = """---
 library_name: keras
@@ -21,13 +22,20 @@ LIMITS = """## Limits
 
 
 def write_model_cards(
-    provenance: str, protocol: str, table: str, cards: dict[str, str], targets: list[str], paths: dict[str, str]
+    provenance: str,
+    protocol: str,
+    table: str,
+    cards: dict[str, str],
+    winners: dict[str, str],
+    targets: list[str],
+    paths: dict[str, str],
 ) -> None:
     """Write a README.md beside the models of each ablation.
 
     Args:
         provenance, protocol, table: `provenance.json`, `protocol.json` and `ablation_table.csv` of the run
         cards: the card of each encoder
+        winners: what tuning found best, of each ablation that is `tuned`
         paths: the card to write of each ablation
     """
     made, splits = read_json(provenance), read_json(protocol)["splits"]
@@ -35,6 +43,8 @@ def write_model_cards(
         rows = list(csv.DictReader(file))
     for ablation, path in paths.items():
         settings = made["ablations"][ablation]
+        if ablation in winners:
+            settings = apply_winner(settings, winners[ablation])
         own = [row for row in rows if row["ablation"] == ablation]
         encoder = read_json(cards[settings["encoder"]])
         write_text(path, format_card(ablation, settings, encoder, made, splits, own, targets))
@@ -105,7 +115,8 @@ def list_inputs(settings: dict, encoder: dict) -> str:
 def format_scores(rows: list[dict]) -> str:
     """Rows of the ablation table as a Markdown table."""
     lines = ["| split | target | calibration | protocol | O-CCC | A-CCC |", "|---|---|---|---|---|---|"]
-    for row in sorted(rows, key=lambda row: (row["split"], row["target"])):  # keeps the calibrations' order
+    # Test splits first: k was chosen on validation. Sorting keeps the calibrations' order.
+    for row in sorted(rows, key=lambda row: (row["split"] == "validation", row["split"], row["target"])):
         cells = [row[name] for name in ("split", "target", "calibration", "protocol")]
         cells += [_format_score(row, name) for name in ("o_ccc", "a_ccc")]
         lines.append(f"| {' | '.join(cells)} |")

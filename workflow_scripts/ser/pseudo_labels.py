@@ -142,7 +142,8 @@ def label_shard(
     centroids = read_clusters(clusters)
     features = open_features(encoder_card, options, device, threads)
     offsets, rows = np.square(centroids).sum(1), []
-    for utterance, samples in tqdm(_load(manifests.read(manifest), audio), unit="file", mininterval=5):
+    utterances = manifests.read(manifest)
+    for utterance, samples in tqdm(_load(utterances, audio), total=len(utterances), unit="file", mininterval=5):
         frames = features(samples)
         if frames.shape[1] != centroids.shape[1]:
             raise DataError(f"{clusters}: clusters of {centroids.shape[1]} features, but frames have {frames.shape[1]}")

@@ -75,12 +75,18 @@ def _read_sheet(sheet: Path, folder: str, keys: str) -> dict[str, str]:
     return files
 
 
+def _leads_back(place: str, name: str) -> bool:
+    """Whether a folder is a link to one that holds it: following it would never end."""
+    target, own = os.path.realpath(os.path.join(place, name)), os.path.realpath(place)
+    return os.path.commonpath([target, own]) == target
+
+
 def _walk(folder: str) -> dict[str, str]:
     """The speaker of each file: the folder that it is in, or that its folder is in; hidden files are left out."""
     files: dict[str, str] = {}
     problems = []
     for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(place, name)]
         for name in names:
             path = Path(place, name).relative_to(folder)
             if name.startswith("."):

@@ -127,7 +127,7 @@ def plot_density(dataset: str, low: float, width: float, high: float) -> Plot:
         y2=f"{low} + (datum.predicted + 1) * {width}",
     )
     scale = alt.Scale(domain=[low, high], nice=False)
-    grid = alt.Axis(grid=False)
+    grid = alt.Axis(grid=False, tickCount=6, format="~g")
     cells = base.mark_rect().encode(
         x=alt.X("x:Q", scale=scale, title="label", axis=grid),
         x2="x2:Q",
@@ -198,6 +198,7 @@ def plot_training(measure: str) -> Plot:
     )
     others = base.transform_filter("datum.split != 'validation'").mark_line(strokeWidth=1, opacity=0.4)
     own = base.transform_filter("datum.split == 'validation'").mark_line(point={"size": 40}, strokeWidth=2.2)
+    own = own.encode(strokeDash=alt.StrokeDash("encoder:N", legend=None))  # TAPT and PAPT may lie on one another
     return Plot(alt.layer(others, own), fixed={"measure": measure})
 
 
@@ -233,7 +234,7 @@ def plot_premise() -> Plot:
     """The mean label of a speaker's neighbours against its own: what PLDC rests on."""
     base = _start("vectors", 420)
     points = base.mark_point(shape="diamond", filled=True, size=80, color="@accent").encode(
-        x=_x("near", "mean label of the 5 nearest training speakers"),
+        x=_x("near", "mean label of the 5 nearest training speakers", axis=alt.Axis(tickCount=6)),
         y=_y("label", "the speaker's own mean label"),
         tooltip=["speaker:N", _number("near", "neighbours", ".2f"), _number("label", "own", ".2f")],
     )
@@ -263,7 +264,7 @@ def plot_utterances() -> Plot:
         _start("per_speaker")
         .mark_bar(color="@accent")
         .encode(
-            x=alt.X("low:Q", bin="binned", title="utterances of a speaker"),
+            x=alt.X("low:Q", bin="binned", title="utterances of a speaker", axis=alt.Axis(tickMinStep=1)),
             x2="high:Q",
             y=alt.Y("speakers:Q", title="speakers", axis=alt.Axis(tickMinStep=1)),
             tooltip=["low:Q", alt.Tooltip("high:Q", title="below"), "speakers:Q"],

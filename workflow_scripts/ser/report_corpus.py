@@ -73,6 +73,12 @@ def describe_encoders(cards: dict[str, str]) -> dict[str, dict]:
     return {name: _flatten(read_json(path)) for name, path in cards.items()}
 
 
+def list_keys(cards: dict[str, dict]) -> list[str]:
+    """What any card has a value for, in the order of the fullest one."""
+    ordered = sorted(cards.values(), key=len, reverse=True)
+    return list(dict.fromkeys(key for card in ordered for key, value in card.items() if value is not None))
+
+
 def _flatten(value: dict, prefix: str = "") -> dict:
     flat = {}
     for key, item in value.items():

@@ -21,6 +21,7 @@ def write_report(
     choices: dict[str, str],
     cards: dict[str, str],
     training: dict[str, str],
+    winners: dict[str, str],
     histories: list[str],
     labels: dict[str, str],
     calibrated: list[str],
@@ -34,6 +35,7 @@ def write_report(
             `label_shift_correlations`, `utterances`, `rejected`, `protocol` and `provenance`
         choices: choices of k and alpha by ablation
         cards: the card of each encoder; `training` is the training log of those that were adapted
+        winners: what tuning found best, `.../{ablation}.json`, of each ablation that is `tuned`
         histories: training histories of all ablations and seeds
         labels: labels by split, the training split's first, then the scored splits'
         vectors: speaker vectors of one seed, of all ablations and splits
@@ -75,6 +77,7 @@ def write_report(
         "corpus": corpus,
         "rejected": rejected,
         "encoders": encoders,
+        "encoder_keys": report_corpus.list_keys(encoders),
         "answers": answers,
         "differences": report_summary.count_differences(answers),
         "cautions": report_summary.list_cautions(cells, encoders, config["seeds"], rejected["count"]),
@@ -87,6 +90,7 @@ def write_report(
         "protocol": read_json(tables["protocol"])["checked"],
         "measures": measures,
         "adapted": list(training),
+        "tuned": {name: read_json(path) | {"of": Path(path).stem} for name, path in winners.items()},
         "bins": report_corpus.BINS,
         "least_speakers": report_summary.LEAST_SPEAKERS,
         "neighbours": report_vectors.NEIGHBOURS,

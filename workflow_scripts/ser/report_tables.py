@@ -29,7 +29,16 @@ class Dataset:
     groups: dict[str, list[list]]  # of each group a list a field
 
     def to_json(self) -> dict:
-        return {"keys": self.keys, "fields": self.fields, "groups": self.groups}
+        """As the page reads it: each text stands once, in `texts`, and its place there where it is used."""
+        texts, groups = {}, {key: list(columns) for key, columns in self.groups.items()}
+        for f, field in enumerate(self.fields):
+            values = {value for columns in groups.values() for value in columns[f]}
+            if values and all(isinstance(value, str) for value in values):
+                texts[field] = sorted(values)
+                place = {value: number for number, value in enumerate(texts[field])}
+                for columns in groups.values():
+                    columns[f] = [place[value] for value in columns[f]]
+        return {"keys": self.keys, "fields": self.fields, "texts": texts, "groups": groups}
 
 
 def group_rows(keys: Iterable[str], fields: Iterable[str], rows: Iterable[dict]) -> Dataset:

@@ -7,6 +7,7 @@ import tempfile
 
 import keras
 import numpy as np
+from tqdm import tqdm
 
 from ser.files import DataError, write_json, write_text
 from ser.grid import apply_point, list_points
@@ -27,7 +28,7 @@ def tune_ablation(
     """
     points = list_points(ablation, grid)
     scores = []
-    for number, point in enumerate(points, 1):
+    for number, point in enumerate(tqdm(points, "tuning", unit="point"), 1):
         with tempfile.TemporaryDirectory() as folder:
             try:
                 train_ablation(

@@ -8,10 +8,10 @@
 
   // ---- data: rows of a dataset for the present choices
   const find = (name, fixed = {}) => {
-    const { keys, fields, groups } = content.datasets[name];
+    const { keys, fields, texts, groups } = content.datasets[name];
     const columns = groups[keys.map((key) => fixed[key] ?? state[key]).join("|")];
     if (!columns) return [];
-    return columns[0].map((_, row) => Object.fromEntries(fields.map((field, f) => [field, columns[f][row]])));
+    return columns[0].map((_, row) => Object.fromEntries(fields.map((field, f) => [field, texts[field]?.[columns[f][row]] ?? columns[f][row]])));
   };
   const keysOf = (spec) => {
     const names = [...JSON.stringify(spec).matchAll(/"data":\{"name":"(\w+)"\}/g)].map((match) => match[1]);
@@ -126,6 +126,9 @@
   const { columns, rows: cells } = content.cells;
   const at = Object.fromEntries(columns.map((name, number) => [name, number]));
   const rowsChoice = document.getElementById("rows"), metricChoice = document.getElementById("metric");
+  const filter = document.getElementById("filter"), MOST_ROWS = 500; // more make a browser slow
+  const textOf = (row) => ["ablation", "calibration", "target", "split", "encoder", "protocol"]
+    .map((name) => row[at[name]]).join(" ").toLowerCase();
   let sorted = { name: null, down: true };
   const show = (value, digits = 3, sign = false) => {
     if (value === null || value === undefined || value === "") return "\u2013";
@@ -156,6 +159,7 @@
       { name: "pearson", label: "r" }, { name: "rmse", label: "RMSE" },
       { name: "n_speakers", label: "speakers", digits: 0 }, { name: "n_utterances", label: "utterances", digits: 0 },
       { name: "protocol", text: true }, { name: "k", raw: true }, { name: "alpha", raw: true },
+      ...["encoder", "speaker", "fusion", "head"].map((name) => ({ name, text: true })),
     ];
   };
   // Beside calibrations, the uncalibrated row is what they are held against; its difference from the baseline is no news.
@@ -218,7 +222,9 @@
   };
   const fillTable = () => {
     const kind = rowsChoice.value, metric = metricChoice.value;
-    const shown = order(cells.filter(kinds[kind]));
+    const wanted = filter.value.toLowerCase();
+    const found = order(cells.filter((row) => kinds[kind](row) && textOf(row).includes(wanted)));
+    const shown = found.slice(0, MOST_ROWS);
     const parts = tableColumns(kind, metric);
     const base = cells.find((row) => here(row) && row[at.ablation] === reference && row[at.calibration] === "none");
     const marked = base ? { a_ccc: base[at.a_ccc], o_ccc: base[at.o_ccc] } : {};
@@ -228,6 +234,7 @@
       const cell = head.appendChild(document.createElement("th"));
       if (column.forest) {
         cell.className = "forest";
+        cell.dataset.of = column.delta ? "difference" : "figure";
         cell.append(forest(null, column, scales[number], 18, true));
         return;
       }
@@ -252,6 +259,7 @@
         if (column.head) cell.scope = "row";
         if (column.forest) {
           cell.className = "forest";
+          cell.dataset.of = column.delta ? "difference" : "figure";
           cell.append(forest(row, column, scales[number], 30, false, column.delta || kind === "all" ? null : marked[column.name]));
         } else if (column.text || column.head || column.raw) {
           if (column.text) cell.className = "text";
@@ -266,7 +274,9 @@
     table.replaceChildren(head.parentElement, body);
     const follow = { ablations: ["split", "target"], calibrated: ["split", "target", "calibration"], calibrations: ["split", "target", "ablation"], all: [] };
     describe(document.getElementById("table-shown"), follow[kind]);
-    if (!shown.length) document.getElementById("table-shown").textContent += " has no rows";
+    const count = document.getElementById("table-count");
+    count.textContent = !found.length ? "No row is like that." : found.length === shown.length ? "" :
+      `The first ${shown.length} of ${found.length} rows in this order; all are in ablation_table.csv.`;
   };
 
   // ---- what a section shows, in words
@@ -323,6 +333,7 @@
   bar.addEventListener("submit", (event) => event.preventDefault());
   rowsChoice.addEventListener("change", fillTable);
   metricChoice.addEventListener("change", fillTable);
+  filter.addEventListener("input", fillTable);
   document.getElementById("theme").addEventListener("click", () => {
     document.documentElement.dataset.theme = isDark() ? "light" : "dark";
     refresh();
