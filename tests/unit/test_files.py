@@ -28,7 +28,7 @@ def read_head(path):
 
 KINDS = {
     "speakers.json": (lambda path: write_json(path, SPEAKERS), read_json),
-    "labels.parquet": (lambda path: write_parquet(path, TABLE), read_parquet),
+    "labels.parquet": (lambda path: write_parquet(path, TABLE), lambda path: read_parquet(path).to_pydict()),
     "head.safetensors": (lambda path: write_tensors(path, TENSORS, {"speakers": "[]"}), read_head),
 }
 

@@ -1,11 +1,12 @@
 """Predictions and labels as a database in audformat (https://audeering.github.io/audformat/), for other tools."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ser.files import read_parquet, write_json, write_text
+from ser.files import read_parquet, write_text
 from ser.manifest import format_rows
 from ser.utterances import find_runs
 
@@ -51,18 +52,16 @@ def export_predictions(
         _write(header, name, table, targets)
     _write(header, "files", pa.concat_tables(speakers).rename_columns(["utterance_id", "speaker"]), ["speaker"])
     ablation = runs[0][0][0]
-    write_json(
-        header,
-        {
-            "name": f"{ablation}-{calibration}",
-            "source": "internal",
-            "usage": "unrestricted",
-            "description": f"Labels, and predictions of ablation {ablation} with calibration {calibration}",
-            "schemes": schemes,
-            "splits": {split: {"type": _SPLIT_TYPES.get(split, "test")} for split in labels},
-            "tables": tables,
-        },
-    )
+    database = {
+        "name": f"{ablation}-{calibration}",
+        "source": "internal",
+        "usage": "unrestricted",
+        "description": f"Labels, and predictions of ablation {ablation} with calibration {calibration}",
+        "schemes": schemes,
+        "splits": {split: {"type": _SPLIT_TYPES.get(split, "test")} for split in labels},
+        "tables": tables,
+    }
+    write_text(header, json.dumps(database, ensure_ascii=False, indent=1) + "\n")  # no checksum: tabs are not YAML
 
 
 def _write(header: Path, name: str, table: pa.Table, columns: list[str]) -> None:

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -99,8 +100,7 @@ def _check_schema(metadata: pq.FileMetaData) -> None:
     """Raise ValueError unless columns have the names and types they were written with: a footer has no checksum."""
     if copy := (metadata.metadata or {}).get(b"ARROW:schema"):  # Arrow's own copy of the schema, in base 64
         written = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(copy)))
-        kinds = [
-            [(field.name, field.type.id) for field in schema] for schema in (written, metadata.schema.to_arrow_schema())
-        ]
-        if kinds[0] != kinds[1]:
+        same = io.BytesIO()
+        pq.write_table(written.empty_table(), same, version=metadata.format_version)
+        if metadata.schema.to_arrow_schema() != pq.ParquetFile(same).schema.to_arrow_schema():
             raise ValueError("its columns are not those it was written with")
