@@ -43,8 +43,8 @@ class Linear:
     processors reaches half of oneDNN's speed (benchmarks/embed.py shows both).
     """
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, like: torch.Tensor):
-        self.weight, self.bias = weight.to(like), bias.to(like)
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, like: torch.Tensor):
+        self.weight, self.bias = weight.to(like), None if bias is None else bias.to(like)
         self.onednn = like.device.type == "cpu" and torch.backends.mkldnn.is_available()
         if self.onednn:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
@@ -59,24 +59,24 @@ class Linear:
 class Convolution:
     """Over time, (time, in) -> (time', out): channels last in memory; on a CPU by oneDNN, as `Linear`."""
 
-    def __init__(self, weight, bias, like: torch.Tensor, stride: int = 1, padding: int = 0, groups: int = 1):
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, like: torch.Tensor, padding: int, groups: int):
         # (out, in / groups, 1, kernel): 2-D over (1, time), because torch knows channels-last for 2-D
         self.weight = weight[:, :, None].contiguous(memory_format=torch.channels_last).to(like)
         self.bias = None if bias is None else bias.to(like)
-        self.stride, self.padding, self.groups = [1, stride], [0, padding], groups
+        self.padding, self.groups = [0, padding], groups
         self.onednn = like.device.type == "cpu" and torch.backends.mkldnn.is_available()
         if self.onednn:
             self.weight = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weight, self.padding, self.stride, [1, 1], groups, [1, weight.shape[1] * groups, 1, 300]
+                self.weight, self.padding, [1, 1], [1, 1], groups, [1, weight.shape[1] * groups, 1, 300]
             )
 
     def __call__(self, x: torch.Tensor, gelu: bool = False) -> torch.Tensor:
         x = x.T[None, :, None]  # (1, in, 1, time)
         if self.onednn:
-            window = self.padding, self.stride, [1, 1], self.groups
+            window = self.padding, [1, 1], [1, 1], self.groups
             x = torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *window, *_activation(gelu))
         else:
-            x = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+            x = F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
             x = F.gelu(x) if gelu else x
         return x[0, :, 0].T
 
@@ -94,6 +94,12 @@ class Norm:
 def _activation(gelu: bool) -> tuple:
     """oneDNN's arguments for what follows a product: exact GELU or nothing."""
     return ("gelu", [], "none") if gelu else ("none", [], None)
+
+
+def _unfold(x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
+    """(time, in) -> (time', kernel · in): what each step of a convolution over time sees, as a view."""
+    steps, width = (len(x) - kernel) // stride + 1, x.shape[1]
+    return x.as_strided((steps, kernel * width), (stride * width, 1))
 
 
 class Encoder:
@@ -137,17 +143,15 @@ class Encoder:
             return [torch.cat(parts) for parts in zip(*map(pair, names), strict=True)]
 
         front = [f"feature_extractor.conv_layers.{i}" for i in range(len(config["conv_dim"]))]
-        weight, bias = pair(f"{front[0]}.conv")
-        weight = weight[:, 0]  # (conv_dim, kernel)
+        # Convolutions of the front as products with the windows that they see, 1.15 times as fast as oneDNN's own.
+        weights |= {f"{name}.conv.weight": weights[f"{name}.conv.weight"].transpose(1, 2).flatten(1) for name in front}
+        weight, bias = pair(f"{front[0]}.conv")  # (conv_dim, kernel · in)
         if self.grouped:  # a bias before the GroupNorm has no effect
             self.first = [x.double().to(self.like.device) for x in (weight, *pair(f"{front[0]}.layer_norm"))]
         else:
-            self.first = Linear(weight, torch.zeros(len(weight)) if bias is None else bias, self.like)
+            self.first = Linear(weight, bias, self.like)
             self.front_norms = [Norm(*pair(f"{name}.layer_norm"), self.like, 1e-5) for name in front]
-        self.front = [
-            Convolution(*pair(f"{name}.conv"), self.like, stride)
-            for name, stride in zip(front[1:], config["conv_stride"][1:], strict=True)
-        ]
+        self.front = [Linear(*pair(f"{name}.conv"), self.like) for name in front[1:]]
         name = "feature_projection"
         self.features_norm = (
             Norm(*pair(f"{name}.layer_norm"), self.like, eps) if config["feat_proj_layer_norm"] else lambda x: x
@@ -265,10 +269,10 @@ class Encoder:
         chunks = []
         for begin in range(start, end, self.chunk):
             x = wave[begin * HOP : (min(begin + self.chunk, end) - 1) * HOP + WINDOW]
-            x = ((x - mean) * scale).to(self.like)
-            x = x.unfold(0, self.config["conv_kernel"][0], self.config["conv_stride"][0])  # (time, kernel)
+            x = ((x - mean) * scale).to(self.like)[:, None]
             for i, layer in enumerate([first, *self.front]):
-                x = layer(x, gelu=self.grouped)  # (time, conv_dim)
+                windows = _unfold(x, self.config["conv_kernel"][i], self.config["conv_stride"][i])
+                x = layer(windows, gelu=self.grouped)  # (time, conv_dim)
                 if not self.grouped:
                     x = F.gelu(self.front_norms[i](x))
             chunks.append(x)
