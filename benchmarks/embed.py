@@ -1,6 +1,6 @@
 """Embedding against the script that a user would write and against the machine's own matrix product; storage; reading.
 
-    python benchmarks/embed.py [--shape base] [--seconds 40] [--repetitions 3] [--threads 2]
+    python benchmarks/embed.py [--shape base] [--seconds 240] [--repetitions 2] [--threads 2]
 
 The script is librosa.load and transformers, one file at a time, all hidden states averaged over time. Both read the
 same WAV files (3 to 11 s, made up: content does not change the time) by turns, weights loaded beforehand; medians of
@@ -169,7 +169,7 @@ def main(shape: str, seconds: float, repetitions: int, threads: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=make_encoder.SHAPES, default="base")
-    parser.add_argument("--seconds", type=float, default=40)
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=240)
+    parser.add_argument("--repetitions", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     main(**vars(parser.parse_args()))

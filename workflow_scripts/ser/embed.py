@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +32,7 @@ SAMPLE_RATE = 16_000  # Hz
 DECODE_AHEAD = {"cpu": 4, "cuda": 128}  # utterances: what a batch needs, and no more memory than that
 HELD_SAMPLES = 3600 * SAMPLE_RATE  # decoded ahead, 230 MB, where utterances are long
 
+Batch = list[tuple[Utterance, np.ndarray]]  # utterances with their samples
 Records = dict[str, Record]  # an utterance's "pooled" record and, where frames are made, its "frames" record
 
 
@@ -117,19 +118,48 @@ def _embed(
         return
     from ser.hubert import Encoder  # torch: 2 s that a job with nothing to embed saves
 
-    encoder = Encoder(encoder_dir, device, threads)
-    decoded = _decode(utterances, audio, DECODE_AHEAD[device], threads or 1)
+    threads = threads or 1
+    encoder = Encoder(encoder_dir, device, 1)
+    decoded = _decode(utterances, audio, DECODE_AHEAD[device], threads)
+
+    def embed(batch: Batch) -> list:
+        own = None if vectors is None else [vectors[utterance.speaker_id] for utterance, _ in batch]
+        return encoder.embed([samples for _, samples in batch], frames_layer, own)
+
+    batches = _batches(decoded, encoder.batch_seconds * SAMPLE_RATE)
+    embedded = _side_by_side(embed, batches, threads if device == "cpu" else 1)
     total, heard = len(utterances), 0.0
     with tqdm(total=total, unit="utterance", mininterval=5) as progress, contextlib.closing(decoded):
-        for batch in _batches(decoded, encoder.batch_seconds * SAMPLE_RATE):
-            waves = [samples for _, samples in batch]
-            own = None if vectors is None else [vectors[utterance.speaker_id] for utterance, _ in batch]
-            for (utterance, samples), result in zip(batch, encoder.embed(waves, frames_layer, own), strict=True):
+        for batch, results in embedded:
+            for (utterance, samples), result in zip(batch, results, strict=True):
                 arrays = {"pooled": result.pooled} | ({} if result.frames is None else {"frames": result.frames})
                 yield {kind: _record(utterance, result.n_frames, array, dtype) for kind, array in arrays.items()}
                 heard += len(samples) / SAMPLE_RATE
                 progress.set_postfix_str(f"{heard:.0f} s of audio", refresh=False)
                 progress.update()
+
+
+def _side_by_side(embed: Callable, batches: Iterable[Batch], workers: int) -> Iterator[tuple[Batch, list]]:
+    """Each batch with what `embed` makes of it, in order; so many at a time, with one thread of arithmetic each.
+
+    Two threads on two utterances are faster than both on one, and what they compute does not depend on their number.
+    """
+    import torch
+
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        pending: deque = deque()
+        try:
+            for batch in batches:
+                pending.append((batch, pool.submit(embed, batch)))
+                samples = sum(len(samples) for batch, _ in pending for _, samples in batch)
+                while len(pending) > 2 * workers or (samples > HELD_SAMPLES and pending):
+                    batch, future = pending.popleft()
+                    yield batch, future.result()
+                    samples -= sum(len(samples) for _, samples in batch)
+            for batch, future in pending:
+                yield batch, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _decode(
