@@ -1,4 +1,4 @@
-"""Processor time and peak memory of each kind of job as the corpus grows: 1, 4 and 16 times the utterances.
+"""Wall time and peak memory of each kind of job as the corpus grows: 1, 4 and 16 times the utterances.
 
     python benchmarks/growth.py [--utterances 5] [--cores 2]
 
@@ -38,16 +38,17 @@ CONFIG = {
 
 
 def measure(folder: Path, utterances: int, cores: int) -> dict[str, tuple[float, float]]:
-    """Run the workflow and return the processor seconds and the peak memory (MB) of each rule's largest job."""
+    """Run the workflow and return the wall seconds and the peak memory (MB) of each rule's largest job."""
     make_corpus(folder / "corpus", utterances, SPEAKERS)
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False), encoding="utf-8")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder, "--quiet"]
-    subprocess.run([*map(str, command), "--cores", str(cores), "results/ablation_table.csv"], check=True)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
+    command += ["--cores", cores, "--quiet", "all", "--", "results/ablation_table.csv"]
+    subprocess.run(list(map(str, command)), check=True)
     largest: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
     for path in (folder / "results" / "benchmarks").rglob("*.tsv"):
         rule = path.relative_to(folder / "results" / "benchmarks").parts[0].removesuffix(".tsv")
         header, values = (line.split("\t") for line in path.read_text().splitlines())
-        used = (float(values[header.index(name)]) for name in ("cpu_time", "max_rss"))
+        used = (float(values[header.index(name)]) for name in ("s", "max_rss"))
         largest[rule] = tuple(map(max, zip(largest[rule], used, strict=True)))
     return largest
 
