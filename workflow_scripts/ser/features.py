@@ -31,13 +31,9 @@ class Labels:
 
 
 def read_shape(paths: list[str]) -> Shape | None:
-    """The features' shape, from the first record that there is; None where every utterance was set aside.
-
-    The first record of every file is read: it says whether the file is as long as it was written, which TensorFlow's
-    reader does not look at.
-    """
-    firsts = [record for path in paths for record in itertools.islice(tfrecord.read(path), 1)]
-    return Shape(*firsts[0].embedding.shape) if firsts else None
+    """The features' shape, from the first record that there is; None where every utterance was set aside."""
+    record = next((record for path in paths for record in tfrecord.read(path)), None)
+    return Shape(*record.embedding.shape) if record else None
 
 
 def read_speakers(paths: list[str], permuted: bool = False) -> dict[str, np.ndarray]:
