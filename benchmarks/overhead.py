@@ -21,12 +21,18 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 ALL_IN_ONE = """
-import runpy, sys, time
+import os, runpy, sys, time, traceback
+import tensorboard.compat
+tensorboard.compat.tf2.summary  # TensorFlow's, before adaptation, which needs none, asks TensorBoard for its substitute
+errors = os.dup(2)  # a script's log takes over standard output and errors
 for script in sys.argv[1:]:
     started = time.perf_counter(), time.process_time()
-    runpy.run_path(script, run_name="__main__")
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except BaseException:
+        os.write(errors, f"{script}: {traceback.format_exc()}".encode())
+        os._exit(1)
     wall, processor = time.perf_counter() - started[0], time.process_time() - started[1]
-    # Logging sends standard output to the jobs' logs.
     with open("one_process.txt", "a") as file:
         print(script.split(".")[-2], wall, processor, file=file)
 """
