@@ -214,7 +214,8 @@ def test_utterances_without_labels_are_not_trained_on(tmp_path):
 
 def test_frames_are_padded_to_the_longest_of_a_batch(tmp_path):
     split = make_split(tmp_path, "train", 1, 0, frames=True)
-    items = open_features(split.embeddings, ablation(head="transformer"), read_shape(split.embeddings), None, None)
+    labels = read_labels(split.labels, TARGETS)
+    items = open_features(split.embeddings, ablation(head="transformer"), read_shape(split.embeddings), None, labels)
     (item,) = batch(items, 100)
     lengths = item["n_frames"].numpy()[:, 0]
     assert item["features"].shape == (12, lengths.max(), WIDTH)
@@ -224,8 +225,9 @@ def test_frames_are_padded_to_the_longest_of_a_batch(tmp_path):
 
 def test_a_layer_that_is_not_there_is_named(tmp_path):
     split = make_split(tmp_path, "train", 1, 0)
+    labels = read_labels(split.labels, TARGETS)
     with pytest.raises(DataError, match="layer 3 of the ablation is not one of encoder 'e': it has 0 to 2"):
-        open_features(split.embeddings, ablation(layer=3), read_shape(split.embeddings), None, None)
+        open_features(split.embeddings, ablation(layer=3), read_shape(split.embeddings), None, labels)
 
 
 def test_a_split_of_which_all_was_set_aside(tmp_path):
@@ -247,7 +249,8 @@ def test_long_utterances_are_thinned_evenly(tmp_path):
     settings = ablation(head="transformer")
     settings["units"] |= {"max_frames": 4}
     records = list(tfrecord.read(split.embeddings[0]))
-    items = list(open_features(split.embeddings, settings, read_shape(split.embeddings), None, None))
+    labels = read_labels(split.labels, TARGETS)
+    items = list(open_features(split.embeddings, settings, read_shape(split.embeddings), None, labels))
     assert any(record.n_frames > 4 for record in records)
     for record, item in zip(records, items, strict=True):
         expected = record.embedding if record.n_frames <= 4 else record.embedding[::2]

@@ -71,14 +71,14 @@ def open_features(
     ablation: dict,
     shape: Shape,
     speakers: dict[str, np.ndarray] | None,
-    labels: Labels | None,
+    labels: Labels,
     weights: dict[str, float] | None = None,
 ) -> tf.data.Dataset:
-    """Features of each utterance in stored order, as dictionaries.
+    """Features of each utterance that has labels, in stored order, as dictionaries.
 
-    `features`, float32 (L, W), (W,) or (T, W), `n_frames`, (1,), `utterance_id` and `speaker_id`; `speaker`, (13,),
-    with `speakers`; `labels`, (targets,), with `labels`, and then only the utterances that have them; `weight`, (1,),
-    1 or the speaker's in `weights`. What a head takes of an embedding is as in `choose`.
+    `features`, float32 (L, W), (W,) or (T, W), `n_frames`, (1,), `utterance_id` and `speaker_id`; `labels`, (targets,);
+    `speaker`, (13,), with `speakers`; `weight`, (1,), 1 or the speaker's in `weights`. What a head takes of an
+    embedding is as in `choose`.
 
     Raises DataError where the ablation's layer is none of the encoder's.
     """
@@ -87,8 +87,8 @@ def open_features(
         raise DataError(
             f"layer {layer} of the ablation is not one of encoder {ablation['encoder']!r}: it has 0 to {shape.rows - 1}"
         )
-    rows = _table(labels.utterance_ids) if labels else None
-    values = tf.constant(labels.values, tf.float32) if labels else None
+    rows = _table(labels.utterance_ids)
+    values = tf.constant(labels.values, tf.float32)
     speaker_rows = _table(list(speakers)) if speakers else None
     vectors = tf.constant(np.stack(list(speakers.values())), tf.float32) if speakers else None
     weight_rows = _table(list(weights)) if weights else None
@@ -98,18 +98,16 @@ def open_features(
         embedding = record["embedding"]
         chosen = choose(embedding, tf.shape(embedding)[0], ablation)
         item = {key: record[key] for key in ("utterance_id", "speaker_id")}
+        item["labels"] = values[rows.lookup(record["utterance_id"])]
         item["features"] = tf.ensure_shape(chosen, (None, shape.width)) if frames else chosen
         item["n_frames"] = tf.shape(chosen)[:1]
         if speakers:
             item["speaker"] = tf.ensure_shape(vectors[speaker_rows.lookup(record["speaker_id"])], (N_MFCC,))
         item["weight"] = weight_values[weight_rows.lookup(record["speaker_id"])] if weights else tf.ones(1)
-        if labels:
-            item["labels"] = values[rows.lookup(record["utterance_id"])]
         return item
 
     records = tfrecord.dataset(paths, shape.width, None if frames else shape.rows)
-    if labels:
-        records = records.filter(lambda record: rows.lookup(record["utterance_id"]) >= 0)
+    records = records.filter(lambda record: rows.lookup(record["utterance_id"]) >= 0)
     # As in training, AutoGraph has nothing to convert.
     return records.map(tf.autograph.experimental.do_not_convert(arrange), num_parallel_calls=2, deterministic=True)
 

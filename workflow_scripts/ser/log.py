@@ -1,9 +1,10 @@
-"""One way to log: a job's own words, warnings, progress bars and tracebacks go to its log file."""
+"""One way to log: a job's own words, warnings, progress bars and errors go to its log file."""
 
 import logging
 import os
 import sys
 
+from ser.files import DataError
 from ser.lean_arrow import hide_pandas
 
 
@@ -22,3 +23,12 @@ def to_file(path: str) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
     )
+    sys.excepthook = _say
+
+
+def _say(kind: type[BaseException], error: BaseException, traceback) -> None:
+    """An error in the user's data is its message; any other has a traceback."""
+    if issubclass(kind, DataError):
+        print(f"Error: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
