@@ -10,6 +10,7 @@ configfile: "config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/corpus.smk"
 include: "rules/speakers.smk"
 include: "rules/encoders.smk"
