@@ -125,7 +125,7 @@ def test_a_label_causes_no_pre_training(project):
 
 def test_pre_training_that_was_killed_goes_on_to_the_same_encoder(project):
     with project.configure() as config:
-        config["pretraining"] = PRETRAINING | {"epochs": 30}
+        config["pretraining"] = PRETRAINING | {"epochs": 8}
     target = "results/encoders/tapt/card.json"
     whole = project.copy(project.folder.parent / "whole")
     whole.build(target)
