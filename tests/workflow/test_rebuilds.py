@@ -85,6 +85,26 @@ def remove_utterances(project, speaker, *files):
     write_sheet(project.corpus, [row for row in rows if row not in gone])
 
 
+def swap(project, one, other):
+    """Exchange the contents of two audio files."""
+    paths = [project.corpus / "audio" / name for name in (one, other)]
+    contents = [path.read_bytes() for path in paths]
+    for path, content in zip(paths, reversed(contents), strict=True):
+        path.write_bytes(content)
+
+
+def move_speaker(project, speaker, split):
+    rows = read_sheet(project.corpus)
+    write_sheet(project.corpus, [row | {"split": split} if row["speaker"] == speaker else row for row in rows])
+
+
+def rewrite_sheet(project):
+    """As another program might: rows in another order, one column more, a byte order mark, no carriage returns."""
+    write_sheet(project.corpus, [row | {"gender": "f"} for row in reversed(read_sheet(project.corpus))])
+    path = project.corpus / "labels.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\r", b""))
+
+
 def change_label(project, file):
     rows = read_sheet(project.corpus)
     row = next(row for row in rows if row["file"] == file)
@@ -112,19 +132,14 @@ def change_config(project, section, **options):
         config[section].update(options)
 
 
-def add_section(project, name, **options):
-    with project.configure() as config:
-        config[name] = options
-
-
 def change_encoder(project, name, **options):
     with project.configure() as config:
         config["encoders"][name].update(options)
 
 
-def change_seeds(project, *seeds):
+def change_top_level(project, **options):
     with project.configure() as config:
-        config["seeds"] = list(seeds)
+        config.update(options)
 
 
 def add_split(project):
@@ -170,6 +185,7 @@ CHANGES = [
     Change("touch", lambda p: touch(p, None), set()),
     Change("touch with an old date", lambda p: touch(p, (10**9, 10**9)), set()),
     Change("checkout elsewhere", move_checkout, set()),
+    Change("sheet rewritten", rewrite_sheet, set()),
     Change("lost index", lambda p: shutil.rmtree(p.work / "results" / "manifests"), set()),
     Change("audio, training", lambda p: replace(p, "train_0/u0.wav"), features("train", "000") | training(*BOTH)),
     Change(
@@ -178,6 +194,11 @@ CHANGES = [
         features("validation", "000") | training(*BOTH),
     ),
     Change("audio, test", lambda p: replace(p, "test_4/u0.wav"), features("test", "001") | scores("test", *BOTH)),
+    Change(
+        "audio swapped, test",
+        lambda p: swap(p, "test_4/u0.wav", "test_4/u1.wav"),
+        features("test", "001") | scores("test", *BOTH),
+    ),
     Change(
         "utterance more, test",
         lambda p: add_utterance(p, "test_4/new.wav", "test 4", "test"),
@@ -208,12 +229,21 @@ CHANGES = [
         lambda p: remove_utterances(p, "test 4"),
         labels("test") | {f"summarise_embeddings {encoder} test" for encoder in EMBED} | scores("test", *BOTH),
     ),
+    Change(
+        "speaker from training to test",
+        lambda p: move_speaker(p, "train 1", "test"),
+        labels("train") | labels("test") | features("train", "001") | features("test", "001") | training(*BOTH),
+    ),
     Change("split more", add_split, labels("second") | features("second", "001") | scores("second", *BOTH)),
     Change("label, training", lambda p: change_label(p, "train_1/u0.wav"), labels("train") | training(*BOTH)),
     Change(
         "label, validation", lambda p: change_label(p, "validation_1/u0.wav"), labels("validation") | training(*BOTH)
     ),
     Change("label, test", lambda p: change_label(p, "test_0/u0.wav"), labels("test") | TABLES),
+    Change(
+        "target less", lambda p: change_config(p, "corpus", targets=["valence", "arousal"]), LABELS | training(*BOTH)
+    ),
+    Change("baseline", lambda p: change_top_level(p, baseline="fused"), SCORED),
     Change("ablation changed", lambda p: change_ablation(p, "base", outputs="separate"), training("base")),
     Change(
         "ablation more",
@@ -228,12 +258,12 @@ CHANGES = [
         | training("base", "third"),
     ),
     Change("ablation less", lambda p: remove_ablation(p, "fused"), TABLES),
-    Change("seed more", lambda p: change_seeds(p, 1, 2), training(*BOTH)),
-    Change("seed less", lambda p: change_seeds(p, 2), training(*BOTH)),
+    Change("seed more", lambda p: change_top_level(p, seeds=[1, 2]), training(*BOTH)),
+    Change("seed less", lambda p: change_top_level(p, seeds=[2]), training(*BOTH)),
     Change("PLDC grid", lambda p: change_config(p, "calibration", k=[1, 2, 3]), calibration(*BOTH)),
     Change(
         "audio limits",
-        lambda p: add_section(p, "audio", max_seconds=500),
+        lambda p: change_top_level(p, audio={"max_seconds": 500}),
         MEASURED | embedded(*EMBED) | training(*BOTH),
     ),
     Change("number type", lambda p: change_encoder(p, "plain", dtype="float32"), embedded("plain") | training("base")),
