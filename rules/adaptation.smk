@@ -126,7 +126,7 @@ rule place_speakers:
         mem_mb=1000,
     params:
         *library("place_speakers.py"),
-        neighbours=encoder_option("neighbours"),
+        neighbours=placement_neighbours,
         digest=manifest_digest,
     message:
         "Vectors of the speakers of {wildcards.split}, shard {wildcards.shard}, for {wildcards.encoder}"

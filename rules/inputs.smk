@@ -39,7 +39,7 @@ def clustering_device(wildcards):
 
 def adaptation_options(wildcards):
     """How an encoder is adapted, beside the settings of the training."""
-    keys = ("adaptation", "position", "splits", "neighbours")
+    keys = ("adaptation", "position", "splits")
     return {key: ENCODERS[wildcards.encoder][key] for key in keys}
 
 
@@ -90,6 +90,12 @@ def placement_inputs(wildcards):
         "known_means": speaker_means_of(encoder, encoder["splits"]),
         "embeddings": f"results/embeddings/{encoder['similarity']}/{wildcards.split}/shard-{wildcards.shard}.tfrecord",
     }
+
+
+def placement_neighbours(wildcards):
+    """How many similar speakers' vectors are averaged; nothing where pre-training heard the speakers."""
+    encoder = ENCODERS[wildcards.encoder]
+    return None if wildcards.split in encoder["splits"] else encoder["neighbours"]
 
 
 def speaker_vectors_of(wildcards):

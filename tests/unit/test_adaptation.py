@@ -31,7 +31,7 @@ SETTINGS = {
     **{"mask_length": 10, "code_width": 8, "temperature": 0.1, "precision": "float32", "seed": 1, "threads": 1},
     **{"gpus": 1, "checkpoint_steps": 2},
 }
-TAPT = {"adaptation": "tapt", "position": "last", "splits": ["train"], "neighbours": 2}
+TAPT = {"adaptation": "tapt", "position": "last", "splits": ["train"]}
 PAPT = TAPT | {"adaptation": "papt"}
 DROPOUTS = ["hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"]
 TWO_PROCESSES = """

@@ -116,6 +116,18 @@ def test_settings_of_one_encoder_change_no_other(project):
     assert {job.split()[1] for job in planned if job.startswith(("adapt", "embed", "train_"))} == {"papt", "with-papt"}
 
 
+def test_other_neighbours_cause_no_pre_training(project):
+    with project.configure() as config:
+        config["encoders"]["papt"]["neighbours"] = 1
+    planned = project.plan()
+    assert {job for job in planned if job.split()[0] in ("adapt_encoder", "place_speakers")} == {
+        f"place_speakers papt {split} {shard}" for split in ("validation", "test") for shard in ("000", "001")
+    }
+    assert {job for job in planned if job.startswith("embed_shard")} == {
+        f"embed_shard papt {split} {shard}" for split in ("validation", "test") for shard in ("000", "001")
+    }
+
+
 def test_a_label_causes_no_pre_training(project):
     rows = read_sheet(project.corpus)
     rows[0]["valence"] = "1.25"

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 CURVE = ["step", "epoch", "split", "loss", "accuracy", "learning_rate"]
 HEAD_WEIGHTS = {"codes", "projection.weight", "projection.bias"}
 CURVE_ROWS = 200  # of the training loss, about
+# of a validation speaker; not the encoder's `neighbours`, with another number of which it need not be trained again
+CURVE_NEIGHBOURS = 4
 WORKERS = {"cpu": 1, "cuda": 4}  # processes that decode the next batches
 
 
@@ -67,7 +69,7 @@ def adapt(
             (where the curve is measured; nothing is chosen by it)
         clusters: the centroids behind the pseudo-labels
         speaker_means: with PAPT, summaries of another encoder by speaker, for the neighbours of validation speakers
-        options: `adaptation` (tapt or papt), `position`, `splits` (those behind `train`) and `neighbours`
+        options: `adaptation` (tapt or papt), `position` and `splits` (those behind `train`)
         settings: the config's `pretraining`
         checkpoint: a file that is there while training goes on; one left by this very run is resumed
         fingerprint: a digest of the code, which with the inputs and settings decides what this very run is
@@ -84,7 +86,7 @@ def adapt(
     if options["adaptation"] == "papt":
         speakers = sorted({speaker for speaker, *_ in heard["train"]})
         number = {speaker: row for row, speaker in enumerate(speakers)}
-        placed = place_speakers(read_means(speaker_means), speakers, options["neighbours"])
+        placed = place_speakers(read_means(speaker_means), speakers, CURVE_NEIGHBOURS)
         rows = {speaker: [number[name] for name in names] for speaker, names in placed.items()}
         rows |= {speaker: [row] for speaker, row in number.items()}
     clips = {split: _select(utterances, rows) for split, utterances in heard.items()}

@@ -40,7 +40,7 @@ def read_means(summaries: Iterable[str | Path]) -> dict[str, np.ndarray]:
 
 
 def write_shard(
-    manifest: str, head: str, known_means: list[str], embeddings: str | None, k: int, path: str | Path
+    manifest: str, head: str, known_means: list[str], embeddings: str | None, k: int | None, path: str | Path
 ) -> None:
     """Write `{speaker_id: [W floats]}` for the speakers of a shard (JSON).
 
@@ -50,7 +50,7 @@ def write_shard(
         known_means: summaries by speaker, of the splits that pre-training heard, by the encoder that speakers are
             compared by; none where it heard this shard's
         embeddings: this shard's embeddings by that encoder, or None; a speaker without any is left out
-        k: neighbours of a speaker without a vector of its own
+        k: neighbours of a speaker without a vector of its own; None without `embeddings`
     """
     vectors = read_vectors(head)
     speakers = {utterance.speaker_id for utterance in read_manifest(manifest)}
