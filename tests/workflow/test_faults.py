@@ -16,8 +16,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from changes import change_label
 from cluster import wait_for
-from test_rebuilds import TABLES, change_label
+from test_rebuilds import TABLES
 
 MOUNTS = pytest.mark.skipif(
     os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0,

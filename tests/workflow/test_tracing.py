@@ -10,7 +10,7 @@ import audmetric
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from test_rebuilds import replace
+from changes import replace
 
 
 def ask(project, script, *arguments):

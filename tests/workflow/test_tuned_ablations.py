@@ -3,7 +3,8 @@
 import csv
 
 import pytest
-from test_rebuilds import BOTH, add_ablation, change_config, change_label, edit, labels, replace, scores, training
+from changes import add_ablation, change_config, change_label, edit, replace
+from test_rebuilds import BOTH, labels, scores, training
 
 from ser.files import read_json
 
