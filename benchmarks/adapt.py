@@ -24,7 +24,7 @@ import make_encoder  # noqa: E402
 from embed import count_flops  # noqa: E402
 from transformers import HubertConfig, HubertModel  # noqa: E402
 
-from ser.masked_prediction import MaskedPrediction  # noqa: E402
+from ser.adaptation.masked_prediction import MaskedPrediction  # noqa: E402
 
 GPU_PEAK, GPU_SHARE = 989e12, 0.35  # H100 SXM, dense bfloat16 (NVIDIA's data sheet); a usual share in training
 HOURS, EPOCHS = 44.2, 10  # MSP-Podcast 1.6's training split, and the paper's epochs

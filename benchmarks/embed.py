@@ -29,9 +29,11 @@ sys.path[:0] = [str(ROOT / "workflow_scripts"), str(ROOT / "demo")]
 
 import make_encoder  # noqa: E402
 
-from ser import embed, encoder, hubert, tfrecord  # noqa: E402
+from ser.encoders import embed, hubert, pretrained  # noqa: E402
 from ser.files import read_json, sha256  # noqa: E402
-from ser.manifest import Utterance, format_rows  # noqa: E402
+from ser.formats import tfrecord  # noqa: E402
+from ser.formats.csv_files import format_rows  # noqa: E402
+from ser.formats.manifest import Utterance  # noqa: E402
 
 AUDIO = {"min_seconds": 0.1, "max_seconds": 600, "silence_db": -80}
 
@@ -103,7 +105,7 @@ def main(shape: str, seconds: float, repetitions: int, threads: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_encoder.make(shape, folder / "base", seed=0)
-        encoder.prepare(str(folder / "base"), None, folder / "encoder")
+        pretrained.prepare(str(folder / "base"), None, folder / "encoder")
         config = read_json(folder / "encoder/config.json")
         paths = make_shard(folder, seconds)
         samples = [soundfile.info(path).frames for path in paths]

@@ -23,9 +23,9 @@ sys.path[:0] = [str(ROOT / "workflow_scripts"), str(ROOT / "tests")]
 import numpy as np  # noqa: E402
 from made_results import METHODS, MadeResults  # noqa: E402
 
-from ser.bootstrap import draw_speakers  # noqa: E402
-from ser.ccc import compute_ccc  # noqa: E402
-from ser.files import read_parquet  # noqa: E402
+from ser.formats.parquet import read_parquet  # noqa: E402
+from ser.statistics.bootstrap import draw_speakers  # noqa: E402
+from ser.statistics.ccc import compute_ccc  # noqa: E402
 
 
 def run_stage(name: str, work) -> float:

@@ -22,7 +22,7 @@ LIMITS = {"min_seconds": 0.1, "max_seconds": 600, "silence_db": -80}
 
 
 def run_ours(manifest: Path) -> None:
-    from ser.measure import measure_shard
+    from ser.audio.facts import measure_shard
 
     measure_shard(manifest, manifest.with_suffix(".parquet"), manifest.with_suffix(".json"), **LIMITS)
 
@@ -31,7 +31,7 @@ def run_librosa(manifest: Path) -> None:
     """The script a user would write: MFCCs alone, no facts, no check of the content."""
     import librosa
 
-    from ser.manifest import read
+    from ser.formats.manifest import read
 
     for utterance in read(manifest):
         samples, _ = librosa.load(utterance.path, sr=16_000)
@@ -42,7 +42,7 @@ def run_limit(manifest: Path) -> None:
     import soundfile
     import soxr
 
-    from ser.manifest import read
+    from ser.formats.manifest import read
 
     for utterance in read(manifest):
         with soundfile.SoundFile(utterance.path) as file:
@@ -66,7 +66,8 @@ def _measure_self(run, manifest: Path) -> tuple[float, float]:
 
 def write_manifest(path: Path, files: list[Path], times: int = 1) -> Path:
     from ser.files import sha256, write_text
-    from ser.manifest import Utterance, format_rows
+    from ser.formats.csv_files import format_rows
+    from ser.formats.manifest import Utterance
 
     digests = [sha256(file) for file in files]
     rows = [

@@ -28,9 +28,10 @@ from sklearn.preprocessing import StandardScaler
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
-from ser import audio, manifest, tfrecord  # noqa: E402
-from ser.ccc import compute_ccc  # noqa: E402
-from ser.pseudo_labels import mfcc_frames  # noqa: E402
+from ser.adaptation.pseudo_labels import mfcc_frames  # noqa: E402
+from ser.audio import decode  # noqa: E402
+from ser.formats import manifest, tfrecord  # noqa: E402
+from ser.statistics.ccc import compute_ccc  # noqa: E402
 
 TARGETS = ("valence", "arousal", "dominance")
 PENALTIES = np.logspace(0, 5, 11)
@@ -51,8 +52,8 @@ def measure_mfcc(results: Path) -> dict[str, np.ndarray]:
     for path in sorted(results.glob("manifests/*/shard-*.csv")):
         for utterance in manifest.read(path):
             try:
-                frames = mfcc_frames(audio.load(utterance.path, **LIMITS)[0])
-            except audio.Rejected:
+                frames = mfcc_frames(decode.load(utterance.path, **LIMITS)[0])
+            except decode.Rejected:
                 continue
             features[utterance.utterance_id] = np.concatenate([frames.mean(0), frames.std(0)])[None]
     return features

@@ -23,7 +23,7 @@ import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 from made_report import make_study, report  # noqa: E402
 
-from ser.files import read_parquet, write_parquet  # noqa: E402
+from ser.formats.parquet import read_parquet, write_parquet  # noqa: E402
 
 SPEAKERS = {"train": 987, "validation": 41, "test1": 50, "test2": 50, "test3": 62}
 WIDTH = 1024  # of HuBERT large

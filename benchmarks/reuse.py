@@ -20,9 +20,10 @@ sys.path[:0] = [str(ROOT / "workflow_scripts"), str(ROOT / "demo")]
 
 import make_encoder  # noqa: E402
 
-from ser import embed, encoder, hubert  # noqa: E402
+from ser.encoders import embed, hubert, pretrained  # noqa: E402
 from ser.files import sha256  # noqa: E402
-from ser.manifest import Utterance, format_rows  # noqa: E402
+from ser.formats.csv_files import format_rows  # noqa: E402
+from ser.formats.manifest import Utterance  # noqa: E402
 
 AUDIO = {"min_seconds": 0.1, "max_seconds": 600, "silence_db": -80}
 
@@ -48,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_encoder.make(options.shape, folder / "made", seed=0)
-        encoder.prepare(str(folder / "made"), None, folder / "encoder")
+        pretrained.prepare(str(folder / "made"), None, folder / "encoder")
         paths = [folder / f"{number:05d}.wav" for number in range(options.utterances)]
         for number, path in enumerate(paths):
             write_utterance(path, number)

@@ -46,8 +46,9 @@ def make_split(folder: Path, split: str, utterances: int, layers: int, width: in
     """Records of a split in shards of 4,000, its speakers' vectors and labels: the arguments of `training.Split`."""
     import pyarrow as pa
 
-    from ser import tfrecord
-    from ser.files import write_json, write_parquet
+    from ser.files import write_json
+    from ser.formats import tfrecord
+    from ser.formats.parquet import write_parquet
 
     rng = np.random.default_rng(len(split))
     directions = np.random.default_rng(0).normal(size=(len(TARGETS), width))
@@ -84,9 +85,9 @@ def make_split(folder: Path, split: str, utterances: int, layers: int, width: in
 def train_ours(ablation: dict, splits: dict, seeds: int, folder: Path) -> list[float]:
     """The seeds' validation CCC, of the best epoch, mean over targets."""
     import ser.lean_keras  # noqa: F401
-    from ser.training import fix_numerics, train_ablation
-    from ser.training_data import Split
-    from ser.tuning import read_score
+    from ser.heads.training import fix_numerics, train_ablation
+    from ser.heads.training_data import Split
+    from ser.heads.tuning import read_score
 
     fix_numerics(1)
     results = f"{folder}/{{kind}}/seed-{{seed}}/{{split}}.parquet"
@@ -102,10 +103,10 @@ def fit_with_keras(ablation: dict, splits: dict, seeds: int, folder: Path) -> li
     import keras
     import tensorflow as tf
 
-    from ser.ccc import compute_ccc
-    from ser.features import open_features, read_labels, read_shape, read_speakers
-    from ser.heads import build_head, set_statistics
-    from ser.training import ccc_loss, fix_numerics
+    from ser.heads.features import open_features, read_labels, read_shape, read_speakers
+    from ser.heads.model import build_head, set_statistics
+    from ser.heads.training import ccc_loss, fix_numerics
+    from ser.statistics.ccc import compute_ccc
 
     fix_numerics(1)
     keras.utils.set_random_seed(0)

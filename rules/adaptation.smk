@@ -9,6 +9,50 @@
 ADAPTATION_CODE = library("adapt_encoder.py")
 
 
+def clustered_encoder(
+    wildcards,
+):
+    """The card of the encoder whose layer pseudo-labels are clusters of; nothing where they are of MFCCs."""
+    labels = PSEUDO_LABELS[wildcards.labels]
+    if labels["features"] == "mfcc":
+        return []
+    return f"results/encoders/{labels['encoder']}/card.json"
+
+
+def clustered_shards(
+    wildcards,
+):
+    """The shards of which clusters are made: the training split, whoever predicts them; none if they are given."""
+    if "centroids" in PSEUDO_LABELS[wildcards.labels]:
+        return []
+    return shards("results/manifests/{split}/shard-{shard}.csv", "train")
+
+
+def given_centroids(
+    wildcards,
+):
+    """The file that holds the clusters of pseudo-labels, where they are not fitted here."""
+    folder = PSEUDO_LABELS[wildcards.labels].get("centroids")
+    return f"{folder}/adaptation.safetensors" if folder else []
+
+
+def centroids_digest(
+    wildcards,
+):
+    """What that file holds, which its date need not tell; if this workflow makes the file, Snakemake knows."""
+    path = given_centroids(wildcards)
+    given = path and not makes(path) and Path(path).is_file()
+    return sources.digest_files([path]) if given else []
+
+
+def clustering_device(
+    wildcards,
+):
+    """The device of the encoder whose layer pseudo-labels are clusters of."""
+    labels = PSEUDO_LABELS[wildcards.labels]
+    return ENCODERS[labels["encoder"]]["device"] if labels.get("encoder") else "cpu"
+
+
 rule fit_clusters:
     """Fit the clusters of frames that pre-training predicts."""
     input:
@@ -66,6 +110,57 @@ rule label_frames:
         "../workflow_scripts/label_frames.py"
 
 
+def adaptation_options(
+    wildcards,
+):
+    """How an encoder is adapted, beside the settings of the training."""
+    keys = ("adaptation", "position", "splits")
+    return {key: ENCODERS[wildcards.encoder][key] for key in keys}
+
+
+def speaker_means_of(
+    encoder,
+    splits,
+):
+    """Mean features of the speakers of splits, by the encoder that a personalised one compares them with."""
+    return expand(
+        "results/encoder_summaries/{encoder}/{split}.parquet",
+        encoder=encoder["similarity"],
+        split=splits,
+    )
+
+
+def pretraining_inputs(
+    wildcards,
+):
+    """Manifests and pseudo-labels of what an encoder hears in pre-training and of what its loss is measured on."""
+    encoder = ENCODERS[wildcards.encoder]
+    labels = encoder["pseudo_labels"]
+    inputs = {"clusters": f"results/pseudo_labels/{labels}/clusters.safetensors"}
+    for name, splits in {
+        "train": encoder["splits"],
+        "validation": ["validation"],
+    }.items():
+        inputs[f"{name}_manifests"] = [
+            path
+            for split in splits
+            for path in shards("results/manifests/{split}/shard-{shard}.csv", split)
+        ]
+        inputs[f"{name}_labels"] = [
+            path
+            for split in splits
+            for path in shards(
+                "results/pseudo_labels/{labels}/{split}/shard-{shard}.parquet",
+                split,
+                labels=labels,
+            )
+        ]
+    if wildcards.encoder in PERSONALISED_ENCODERS:
+        heard = sorted({*encoder["splits"], "validation"})
+        inputs["speaker_means"] = speaker_means_of(encoder, heard)
+    return inputs
+
+
 rule adapt_encoder:
     """Pre-train an encoder further on the corpus: TAPT, or PAPT with a vector a speaker."""
     input:
@@ -104,6 +199,27 @@ rule adapt_encoder:
         "Pre-training {wildcards.encoder} from {params.base} on the corpus"
     script:
         "../workflow_scripts/adapt_encoder.py"
+
+
+def placement_inputs(
+    wildcards,
+):
+    """What says whom the speakers of a shard resemble; nothing where pre-training heard them."""
+    encoder = ENCODERS[wildcards.encoder]
+    if wildcards.split in encoder["splits"]:
+        return {}
+    return {
+        "known_means": speaker_means_of(encoder, encoder["splits"]),
+        "embeddings": f"results/embeddings/{encoder['similarity']}/{wildcards.split}/shard-{wildcards.shard}.tfrecord",
+    }
+
+
+def placement_neighbours(
+    wildcards,
+):
+    """How many similar speakers' vectors are averaged; nothing where pre-training heard the speakers."""
+    encoder = ENCODERS[wildcards.encoder]
+    return None if wildcards.split in encoder["splits"] else encoder["neighbours"]
 
 
 rule place_speakers:

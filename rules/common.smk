@@ -1,35 +1,49 @@
-# What every stage uses: the checked config, the index of the corpus, and the names of files that rules share.
+# What every stage uses: the checked config, the index of the corpus, and the names of files that several stages share.
 #
 # Needs   config.yaml, the corpus and the encoder folders it names
 # Makes   results/manifests/{split}/shard-{shard}.csv, results/manifests/{split}/labels.csv (while the workflow is read)
+#
+# What one stage alone uses stands in its own file, above its rule. (A function's arguments are given a line each
+# there: Snakemake's linter takes a file for mixed up where it finds functions beside rules, in one line.)
 
-import functools
 import re
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from snakemake.io import IOFile
 
-ROOT = Path(workflow.basedir)
+ROOT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
-from ser import config as ser_config
-from ser import grid, index, methods, orphans, recordings, sources
+from ser.config import schema
+from ser.config.ablations import resolve_ablations
+from ser.config.calibration_methods import check_studied, read_methods
+from ser.config.encoders import find_ancestry, resolve_encoders
+from ser.config.similarities import SIMILARITIES
+from ser.config.tuning_grid import resolve_tuned
+from ser.corpus import index, recordings
 from ser.files import DataError
+from ser.tracing import sources
+
+# What is made while the workflow is read, and folders that jobs keep for themselves, would not be moved along.
+if workflow.modifier.path_modifier.prefix:
+    raise WorkflowError(
+        "module: prefix cannot be used with this workflow: leave it out, and give the run a folder of its own "
+        "(snakemake --directory FOLDER)"
+    )
 
 try:
-    config = ser_config.check(config, ROOT / "rules" / "config.schema.yaml")
-    ENCODERS = ser_config.resolve_encoders(config)
+    config = schema.check(config, ROOT / "rules" / "config.schema.yaml")
+    ENCODERS = resolve_encoders(config)
     # Taken out of the config: what is tuned or scored decides nothing but that, and the ablations that are `tuned`.
     GRID = config.pop("tuning")
-    ABLATIONS = grid.resolve_tuned(ser_config.resolve_ablations(config), GRID)
-    METHODS = methods.read_methods(config["calibration"]["methods"])
-    STUDIED = methods.check_studied(config["evaluation"]["shift_calibration"], METHODS)
-    SCORED_SETS = recordings.check_sets(config.pop("scored"), ABLATIONS, METHODS)
+    ABLATIONS = resolve_tuned(resolve_ablations(config), GRID)
+    METHODS = read_methods(config["calibration"]["methods"])
+    STUDIED = check_studied(config["evaluation"]["shift_calibration"], METHODS)
+    RECORDING_SETS = recordings.check_sets(config.pop("scored"), ABLATIONS, METHODS)
     # Jobs read the workflow again, on a cluster on their own node: only the main process looks at the corpus.
     INDEX = (
-        index.build(config["corpus"], config["encoders"], SCORED_SETS)
+        index.build(config["corpus"], config["encoders"], RECORDING_SETS)
         if workflow.is_main_process
         else index.load()
     )
@@ -40,16 +54,13 @@ SEEDS = config["seeds"]
 TARGETS = config["corpus"]["targets"]
 TEST_SPLITS = INDEX.test_splits
 SHARDS = INDEX.shards | INDEX.scored
-SCORED_SPLITS = ["validation", *TEST_SPLITS]
-# Encoders of which a head reads frames: those are written in the same pass as the pooled embeddings.
-FRAMED_ENCODERS = {
-    a["encoder"] for a in ABLATIONS.values() if a["features"] == "frames"
-}
+EVALUATED_SPLITS = ["validation", *TEST_SPLITS]
+EVALUATED_ENCODERS = sorted({ablation.encoder for ablation in ABLATIONS.values()})
 # What tuning found best, of each ablation that is trained with it.
 WINNERS = {
-    name: f"results/tuning/{ablation['tuned']['ablation']}.json"
+    name: f"results/tuning/{ablation.tuned['ablation']}.json"
     for name, ablation in ABLATIONS.items()
-    if "tuned" in ablation
+    if ablation.tuned
 }
 
 # Encoders that are trained further on this corpus; the personalised ones need a vector of each speaker.
@@ -93,15 +104,6 @@ def encoder_digest(wildcards):
     return INDEX.encoders[wildcards.encoder]
 
 
-def forget_forced(dag):
-    """An embedding that the user forces is computed anew, not put together from records of the last run."""
-    for job in dag.needrun_jobs():
-        if job.rule.name.startswith("embed_shard") and dag.reason(job).forced:
-            shard = f"shard-{job.wildcards.shard}-*"
-            for record_file in Path(job.params.reuse_dir).glob(shard):
-                record_file.unlink()
-
-
 def makes(path):
     """Whether a job of the present config makes a file."""
     matches = (
@@ -114,38 +116,81 @@ def is_in_corpus(split=None, shard=None, **others):
     return shard is None or shard in SHARDS.get(split, ())
 
 
-def made(path):
-    """Whether Snakemake's notes say that a job of this workflow made a file."""
-    return workflow.persistence.rule(IOFile(path)) is not None
+def features_of(ablation, split):
+    """The shards of embeddings, or of frames, that an ablation's head reads."""
+    return shards(
+        "results/{kind}/{encoder}/{split}/shard-{shard}.tfrecord",
+        split,
+        kind=ABLATIONS[ablation].features,
+        encoder=ABLATIONS[ablation].encoder,
+    )
 
 
-@functools.cache
-def find_orphans():
-    names = {rule.name for rule in workflow.rules}
-    return orphans.find_orphans(Path("results"), makes, made, names)
+def speakers_of(ablation, split):
+    """The shards of speaker vectors that an ablation reads: none if it uses no speaker information."""
+    if not ABLATIONS[ablation].reads_speakers:
+        return []
+    return shards("results/speakers/{split}/shard-{shard}.json", split)
 
 
-def list_orphans(wildcards):
-    found = find_orphans()
-    return "\n".join([f"{len(found)} files that this config does not make", *found])
+def fitting_inputs(wildcards):
+    """Features and speaker vectors of the training and the validation split, for training and tuning.
+
+    Similar-speaker weighting compares training with test speakers: there alone a test file does cause training.
+    """
+    name, pattern = wildcards.ablation, "results/speakers/{split}/shard-{shard}.json"
+    inputs = {split: features_of(name, split) for split in ("train", "validation")}
+    inputs |= {
+        f"{split}_speakers": speakers_of(name, split)
+        for split in ("train", "validation")
+    }
+    if ABLATIONS[name].weighting == "similar_speakers":
+        inputs["train_speakers"] = shards(pattern, "train")
+        inputs["target_speakers"] = [
+            path for split in TEST_SPLITS for path in shards(pattern, split)
+        ]
+    return inputs
 
 
-# Scripts of which the tables know nothing: an edit of them is no reason for another figure.
-BESIDE_THE_TABLE = {
-    "describe_corpus.py",
-    "export_predictions.py",
-    "prune.py",
-    "record_provenance.py",
-    "study_label_shift.py",
-    "write_model_cards.py",
-    "write_report.py",
-}
+def fitting_threads(wildcards):
+    return ABLATIONS[wildcards.ablation].training["threads"]
 
 
-def scripts_of_the_table(wildcards):
-    """The scripts of all rules but those beside the table."""
-    scripts = {Path(rule.script).name for rule in workflow.rules if rule.script}
-    return sorted(scripts - BESIDE_THE_TABLE)
+def fitting_memory(wildcards, attempt):
+    """MB: features up to `training_memory_gb`, and TensorFlow itself."""
+    return attempt * int(2000 + 1000 * config["training_memory_gb"])
+
+
+def seed_files(kind, ablation, split):
+    """The files of one kind and split that an ablation has for each seed."""
+    return [f"results/{kind}/{ablation}/seed-{seed}/{split}.parquet" for seed in SEEDS]
+
+
+def compared_vectors(ablation, split):
+    """The speaker vectors of a split that the calibration methods compare, by similarity."""
+    compared = {"fused", *(method.similarity for method in METHODS)}
+    names = {"ablation": ablation, "encoder": ABLATIONS[ablation].encoder}
+    lists = {"seed": SEEDS, "shard": sorted(SHARDS.get(split, ()))}
+    return {
+        name: [
+            f"results/{path}"
+            for path in similarity.list_files(split=split, **names, **lists)
+        ]
+        for name, similarity in SIMILARITIES.items()
+        if name in compared
+    }
+
+
+def calibration_evidence(ablation, split):
+    """A split's predictions and vectors, the training speakers' vectors; no labels."""
+    train = {
+        f"train_{name}": paths
+        for name, paths in compared_vectors(ablation, "train").items()
+    }
+    files = {"predictions": seed_files("predictions", ablation, split)}
+    if any(method.enrolment for method in METHODS):
+        files["enrolment"] = seed_files("enrolment_vectors", ablation, split)
+    return train | files | compared_vectors(ablation, split)
 
 
 wildcard_constraints:

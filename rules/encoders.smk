@@ -6,6 +6,8 @@
 #         results/frames/… of encoders of which a head reads frames, results/encoder_summaries/{encoder}/{split}.parquet
 
 EMBEDDING_CODE = library("embed_shard.py")
+# Encoders of which a head reads frames: those are written in the same pass as the pooled embeddings.
+FRAMED_ENCODERS = {a.encoder for a in ABLATIONS.values() if a.reads_frames}
 
 
 rule prepare_encoder:
@@ -34,6 +36,15 @@ rule prepare_encoder:
         "Encoder {wildcards.encoder} from {params.base}"
     script:
         "../workflow_scripts/prepare_encoder.py"
+
+
+def speaker_vectors_of(
+    wildcards,
+):
+    """The vectors of a shard's speakers, where the encoder is a personalised one."""
+    if wildcards.encoder not in PERSONALISED_ENCODERS:
+        return []
+    return "results/speaker_embeddings/{encoder}/{split}/shard-{shard}.json"
 
 
 rule embed_shard:
@@ -80,6 +91,17 @@ use rule embed_shard as embed_shard_with_frames with:
         encoder=one_of(FRAMED_ENCODERS),
     message:
         "Embeddings and frames of {wildcards.split}, shard {wildcards.shard}, by {wildcards.encoder}"
+
+
+def forget_forced(
+    dag,
+):
+    """An embedding that the user forces is computed anew, not put together from records of the last run."""
+    for job in dag.needrun_jobs():
+        if "embed_shard" in job.rule.name and dag.reason(job).forced:
+            shard = f"shard-{job.wildcards.shard}-*"
+            for record_file in Path(job.params.reuse_dir).glob(shard):
+                record_file.unlink()
 
 
 onstart:

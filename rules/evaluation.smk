@@ -14,8 +14,18 @@ BOOTSTRAP = {
     "draws": config["evaluation"]["bootstrap_draws"],
     "seed": config["evaluation"]["bootstrap_seed"],
 }
-EVALUATED_ENCODERS = sorted({ablation["encoder"] for ablation in ABLATIONS.values()})
+# What the table says of an ablation; the rest of its settings is no reason to score again.
+DESCRIBED = ("encoder", "speaker", "fusion", "head", "weighting")
 CALIBRATED = "results/calibrated/{ablation}/seed-{seed}/{split}.parquet"
+
+
+def calibration_inputs(
+    wildcards,
+):
+    """What calibration may see of a split, or of validation."""
+    return calibration_evidence(
+        wildcards.ablation, wildcards.get("split", "validation")
+    )
 
 
 rule choose_calibration:
@@ -61,7 +71,7 @@ rule calibrate:
     benchmark:
         "results/benchmarks/calibrate/{ablation}/{split}.tsv"
     wildcard_constraints:
-        split=one_of(SCORED_SPLITS),
+        split=one_of(EVALUATED_SPLITS),
     conda:
         "../envs/evaluation.yaml"
     resources:
@@ -80,12 +90,14 @@ rule calibrate:
 rule check_protocol:
     """Check that no speaker crosses splits and no test label reached calibration."""
     input:
-        labels=expand("results/labels/{split}.parquet", split=["train", *SCORED_SPLITS]),
+        labels=expand(
+            "results/labels/{split}.parquet", split=["train", *EVALUATED_SPLITS]
+        ),
         choices=expand(
             "results/calibration/{ablation}/choices.json", ablation=ABLATIONS
         ),
         calibrated=expand(
-            CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=SCORED_SPLITS
+            CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=EVALUATED_SPLITS
         ),
     output:
         "results/protocol.json",
@@ -99,7 +111,7 @@ rule check_protocol:
         mem_mb=2000,
     params:
         *library("check_protocol.py"),
-        splits=["train", *SCORED_SPLITS],
+        splits=["train", *EVALUATED_SPLITS],
         ablations=list(ABLATIONS),
         targets=TARGETS,
         methods=config["calibration"]["methods"],
@@ -110,14 +122,23 @@ rule check_protocol:
         "../workflow_scripts/check_protocol.py"
 
 
+def hears_test_speakers(
+    encoder,
+):
+    """Whether an encoder needs all audio of test speakers for their vectors, or it (or one it learned from) heard some."""
+    ancestry = find_ancestry(encoder, ENCODERS, PSEUDO_LABELS)
+    heard = {split for name in ancestry for split in ENCODERS[name].get("splits", [])}
+    return encoder in PERSONALISED_ENCODERS or not heard.isdisjoint(TEST_SPLITS)
+
+
 rule score:
     """Score everything: ablation_table.csv and the tables by speaker."""
     input:
         protocol="results/protocol.json",
         train_labels="results/labels/train.parquet",
-        labels=expand("results/labels/{split}.parquet", split=SCORED_SPLITS),
+        labels=expand("results/labels/{split}.parquet", split=EVALUATED_SPLITS),
         calibrated=expand(
-            CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=SCORED_SPLITS
+            CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=EVALUATED_SPLITS
         ),
         choices=expand(
             "results/calibration/{ablation}/choices.json", ablation=ABLATIONS
@@ -149,16 +170,17 @@ rule score:
         mem_mb=4000,
     params:
         *library("score.py"),
-        splits=SCORED_SPLITS,
+        splits=EVALUATED_SPLITS,
         encoders=EVALUATED_ENCODERS,
         ablations={
-            name: {
-                key: options[key]
-                for key in ("encoder", "speaker", "fusion", "head", "weighting")
-            }
-            | {"hears_test_speakers": hears_test_speakers(options["encoder"])}
-            for name, options in ABLATIONS.items()
+            name: {key: getattr(ablation, key) for key in DESCRIBED}
+            for name, ablation in ABLATIONS.items()
         },
+        hearing=[
+            name
+            for name, ablation in ABLATIONS.items()
+            if hears_test_speakers(ablation.encoder)
+        ],
         methods=config["calibration"]["methods"],
         targets=TARGETS,
         baseline=config["baseline"],
@@ -213,7 +235,7 @@ rule study_label_shift:
         *library("study_label_shift.py"),
         splits=TEST_SPLITS,
         encoders=EVALUATED_ENCODERS,
-        ablations={name: options["encoder"] for name, options in ABLATIONS.items()},
+        ablations={name: ablation.encoder for name, ablation in ABLATIONS.items()},
         targets=TARGETS,
         baseline=config["baseline"],
         calibration=STUDIED,

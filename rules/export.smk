@@ -9,22 +9,22 @@ EXPORTED = [method.name for method in METHODS if method.neighbours != "random"]
 rule export_predictions:
     """Predictions and labels of one ablation as an audformat database."""
     input:
-        labels=expand("results/labels/{split}.parquet", split=SCORED_SPLITS),
+        labels=expand("results/labels/{split}.parquet", split=EVALUATED_SPLITS),
         calibrated=expand(
             "results/calibrated/{{ablation}}/seed-{seed}/{split}.parquet",
             seed=SEEDS,
-            split=SCORED_SPLITS,
+            split=EVALUATED_SPLITS,
         ),
     output:
         header="results/exported/{ablation}/{calibration}/db.yaml",
         files="results/exported/{ablation}/{calibration}/db.files.csv",
         labels=expand(
             "results/exported/{{ablation}}/{{calibration}}/db.labels.{split}.csv",
-            split=SCORED_SPLITS,
+            split=EVALUATED_SPLITS,
         ),
         predictions=expand(
             "results/exported/{{ablation}}/{{calibration}}/db.predictions.{split}.seed-{seed}.csv",
-            split=SCORED_SPLITS,
+            split=EVALUATED_SPLITS,
             seed=SEEDS,
         ),
     log:
@@ -39,7 +39,7 @@ rule export_predictions:
         mem_mb=2000,
     params:
         *library("export_predictions.py"),
-        splits=SCORED_SPLITS,
+        splits=EVALUATED_SPLITS,
         targets=TARGETS,
         label_range=config["corpus"]["label_range"],
     message:

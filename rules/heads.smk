@@ -8,6 +8,23 @@
 PREDICTED = ["predictions", "speaker_vectors", "enrolment_vectors"]
 
 
+def training_inputs(
+    wildcards,
+):
+    """What the models of an ablation are made of: with `tuned` the settings that tuning found best too."""
+    inputs = fitting_inputs(wildcards)
+    if wildcards.ablation in WINNERS:
+        inputs["winner"] = WINNERS[wildcards.ablation]
+    return inputs
+
+
+def ablation_settings(
+    wildcards,
+):
+    """Everything in the config that decides an ablation's models."""
+    return ABLATIONS[wildcards.ablation].to_dict()
+
+
 rule train_ablation:
     """Train the heads of one ablation, all seeds in one job."""
     input:
@@ -31,11 +48,9 @@ rule train_ablation:
         "results/benchmarks/train_ablation/{ablation}.tsv"
     conda:
         "../envs/heads.yaml"
-    threads: lambda wildcards: ABLATIONS[wildcards.ablation]["training"]["threads"]
+    threads: fitting_threads
     resources:
-        mem_mb=lambda wildcards, attempt: (
-            attempt * int(2000 + 1000 * config["training_memory_gb"])
-        ),
+        mem_mb=fitting_memory,
     params:
         *library("train_ablation.py"),
         ablation=ablation_settings,
@@ -67,7 +82,7 @@ rule predict_split:
         split=one_of(TEST_SPLITS),
     conda:
         "../envs/heads.yaml"
-    threads: lambda wildcards: ABLATIONS[wildcards.ablation]["training"]["threads"]
+    threads: fitting_threads
     resources:
         mem_mb=4000,
     params:

@@ -7,6 +7,26 @@
 
 import json
 
+# Scripts of which the tables know nothing: an edit of them is no reason for another figure.
+BESIDE_THE_TABLE = {
+    "describe_corpus.py",
+    "export_predictions.py",
+    "prune.py",
+    "record_provenance.py",
+    "study_label_shift.py",
+    "write_model_cards.py",
+    "write_report.py",
+}
+
+
+def scripts_of_the_table(
+    wildcards,
+):
+    """The scripts of all rules but those beside the table."""
+    scripts = {Path(rule.script).name for rule in workflow.rules if rule.script}
+    own = {path.name for path in (ROOT / "workflow_scripts").glob("*.py")}
+    return sorted((scripts & own) - BESIDE_THE_TABLE)
+
 
 rule record_provenance:
     """Record config, code, versions and commit of the tables."""
@@ -25,7 +45,7 @@ rule record_provenance:
     params:
         *library("record_provenance.py"),
         config=json.dumps(config, sort_keys=True),  # keys in another order are no change
-        ablations=ABLATIONS,
+        ablations={n: ablation.to_dict() for n, ablation in ABLATIONS.items()},
         scripts=scripts_of_the_table,
     message:
         "Config, code, versions and commit of the tables"

@@ -7,8 +7,38 @@
 #   snakemake -c 1 prune        removes them
 
 
+import functools
+
+from snakemake.io import IOFile
+
+from ser.tracing import orphans
+
+
 localrules:
     prune,
+
+
+def made(
+    path,
+):
+    """Whether Snakemake's notes say that a job of this workflow made a file."""
+    return workflow.persistence.rule(IOFile(path)) is not None
+
+
+@functools.cache
+def find_orphans(
+    results="results",
+):
+    # As folders of logs: in a module, rules can have other names.
+    names = {Path(log).parts[2] for rule in workflow.rules for log in rule.log}
+    return orphans.find_orphans(Path(results), makes, made, names)
+
+
+def list_orphans(
+    wildcards,
+):
+    found = find_orphans()
+    return "\n".join([f"{len(found)} files that this config does not make", *found])
 
 
 rule prune:

@@ -7,7 +7,7 @@
 #
 # Benchmarks are read as far as they are there, and are no inputs: a lost one is no reason to run its job again.
 
-REPORTED_SPLITS = ["train", *SCORED_SPLITS]
+REPORTED_SPLITS = ["train", *EVALUATED_SPLITS]
 
 
 rule report:
@@ -38,7 +38,7 @@ rule report:
         ),
         labels=expand("results/labels/{split}.parquet", split=REPORTED_SPLITS),
         calibrated=expand(
-            CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=SCORED_SPLITS
+            CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=EVALUATED_SPLITS
         ),
         vectors=expand(
             "results/speaker_vectors/{ablation}/seed-{seed}/{split}.parquet",

@@ -6,6 +6,14 @@
 #   snakemake --cores 8 results/tuning/ABLATION.csv
 
 
+def untuned_settings(
+    wildcards,
+):
+    """What tuning starts from: an ablation's settings, whether or not its models are trained with the best."""
+    settings = ABLATIONS[wildcards.ablation].to_dict()
+    return {key: settings[key] for key in settings if key != "tuned"}
+
+
 rule tune_ablation:
     """Try a grid of head settings on validation speakers."""
     input:
@@ -23,11 +31,9 @@ rule tune_ablation:
         ablation=one_of(ABLATIONS if GRID else []),
     conda:
         "../envs/heads.yaml"
-    threads: lambda wildcards: ABLATIONS[wildcards.ablation]["training"]["threads"]
+    threads: fitting_threads
     resources:
-        mem_mb=lambda wildcards, attempt: (
-            attempt * int(2000 + 1000 * config["training_memory_gb"])
-        ),
+        mem_mb=fitting_memory,
     params:
         *library("tune_ablation.py"),
         ablation=untuned_settings,

@@ -5,10 +5,12 @@ import hashlib
 import pyarrow as pa
 from made_results import BOOTSTRAP, POLICY, MadeResults
 
-from ser.files import read_parquet, write_json, write_parquet, write_text
-from ser.manifest import Utterance, format_rows
-from ser.measure import FACTS
-from ser.methods import Method
+from ser.audio.facts import FACTS
+from ser.config.calibration_methods import Method
+from ser.files import write_json, write_text
+from ser.formats.csv_files import format_rows
+from ser.formats.manifest import Utterance
+from ser.formats.parquet import read_parquet, write_parquet
 
 
 def add_provenance(made: MadeResults) -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 from made_results import BOOTSTRAP, POLICY, MadeResults
 
-from ser.files import read_parquet, write_json, write_parquet, write_text
-from ser.metadata import REJECTED
-from ser.methods import Method
-from ser.report_page import write_report
+from ser.config.calibration_methods import Method
+from ser.corpus.metadata import REJECTED
+from ser.files import write_json, write_text
+from ser.formats.parquet import read_parquet, write_parquet
+from ser.report.page import write_report
 
 COSTS = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 TABLES = ("ablation_table", "speaker_table", "speaker_summary", "label_shift", "label_shift_correlations")

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ser.calibration import calibrate_split, choose_calibration
-from ser.files import write_json, write_parquet
-from ser.label_shift import study_label_shift
-from ser.pldc import enrolment_order
-from ser.protocol import check_protocol
-from ser.tables import score_runs
+from ser.evaluation.calibration import calibrate_split, choose_calibration
+from ser.evaluation.label_shift import study_label_shift
+from ser.evaluation.protocol import check_protocol
+from ser.evaluation.tables import score_runs
+from ser.files import write_json
+from ser.formats.parquet import write_parquet
+from ser.statistics.enrolment import enrolment_order
 
 TARGETS = ["valence", "arousal"]
 METHODS = [
@@ -23,7 +24,7 @@ METHODS = [
     {"name": "mu_sigma"},
     {"name": "pldc_shrunk", "shrinkage": True},
     {"name": "mu_sigma_weighted", "weighting": "similarity"},
-    {"name": "mu_sigma_hubert", "similarity": "hubert"},
+    {"name": "mu_sigma_hubert", "similarity": "encoder"},
     {"name": "mu_sigma_mfcc", "similarity": "mfcc"},
     {"name": "enrol_1", "enrolment": 1},
     {"name": "enrol_5", "enrolment": 5},
@@ -144,7 +145,7 @@ class MadeResults:
             "predictions": self.seed_files("predictions", ablation, split),
             "fused": self.seed_files("speaker_vectors", ablation, split),
             "enrolment": self.seed_files("enrolment_vectors", ablation, split),
-            "hubert": [str(self.root / f"encoder_summaries/demo/{split}.parquet")],
+            "encoder": [str(self.root / f"encoder_summaries/demo/{split}.parquet")],
             "mfcc": [str(self.root / f"speakers/{split}/shard-000.json")],
         }
 

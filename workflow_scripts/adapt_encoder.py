@@ -6,23 +6,22 @@ from ser import log
 
 log.to_file(snakemake.log[0])
 
-from ser import adaptation  # noqa: E402 - accelerate speaks while it is imported
+from ser.adaptation.adapt import Places, Recipe, Sources, adapt  # noqa: E402 - accelerate speaks while it is imported
 
-adaptation.launch(
-    base=snakemake.params.base,
-    revision=snakemake.params.revision,
-    out_dir=Path(snakemake.output.card).parent,
-    shards={
-        split: (snakemake.input[f"{split}_manifests"], snakemake.input[f"{split}_labels"])
-        for split in ("train", "validation")
-    },
-    clusters=snakemake.input.clusters,
-    speaker_means=snakemake.input.get("speaker_means", []),
-    options=snakemake.params.options,
-    settings=snakemake.params.settings,
-    audio=snakemake.params.audio,
-    device=snakemake.params.device,
-    checkpoint=snakemake.params.checkpoint,
-    tensorboard=snakemake.params.tensorboard,
-    fingerprint=snakemake.params.fingerprint,
+params, files = snakemake.params, snakemake.input
+adapt(
+    Sources(
+        base=params.base,
+        revision=params.revision,
+        shards={split: (files[f"{split}_manifests"], files[f"{split}_labels"]) for split in ("train", "validation")},
+        clusters=files.clusters,
+        speaker_means=files.get("speaker_means", []),
+    ),
+    Recipe(options=params.options, settings=params.settings, audio=params.audio, fingerprint=params.fingerprint),
+    Places(
+        out_dir=Path(snakemake.output.card).parent,
+        checkpoint=Path(params.checkpoint),
+        tensorboard=Path(params.tensorboard),
+    ),
+    params.device,
 )

@@ -1,7 +1,7 @@
 """Write the labels of one split as Parquet."""
 
 from ser import log
-from ser.labels import build_labels
+from ser.corpus.labels import build_labels
 
 log.to_file(snakemake.log[0])
 build_labels(snakemake.input.sheet, snakemake.output[0], snakemake.params.targets)

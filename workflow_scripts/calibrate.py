@@ -1,8 +1,8 @@
 """Calibrate an ablation's predictions of one split, without any label of its speakers."""
 
 from ser import log
-from ser.calibration import calibrate_split
-from ser.evidence import name_files
+from ser.evaluation.calibration import calibrate_split
+from ser.evaluation.calibration_inputs import name_files
 
 log.to_file(snakemake.log[0])
 options = snakemake.params.calibration

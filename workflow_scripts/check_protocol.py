@@ -1,7 +1,7 @@
 """Stop before scoring if the protocol of the study is broken."""
 
 from ser import log
-from ser.protocol import check_protocol
+from ser.evaluation.protocol import check_protocol
 
 log.to_file(snakemake.log[0])
 params = snakemake.params

@@ -1,8 +1,8 @@
 """Choose k and alpha of an ablation's calibrations on validation speakers."""
 
 from ser import log
-from ser.calibration import choose_calibration
-from ser.evidence import name_files
+from ser.evaluation.calibration import choose_calibration
+from ser.evaluation.calibration_inputs import name_files
 
 log.to_file(snakemake.log[0])
 options = snakemake.params.calibration

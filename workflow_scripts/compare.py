@@ -13,9 +13,9 @@ import json
 import sys
 from dataclasses import asdict
 
-from ser.comparison import KEY, compare, read_summary
-from ser.comparison_text import format_comparison
 from ser.files import DataError, write_json
+from ser.tracing.comparison import KEY, compare, read_summary
+from ser.tracing.comparison_text import format_comparison
 
 
 def main() -> None:

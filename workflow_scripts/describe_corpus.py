@@ -1,7 +1,7 @@
 """Tables of all utterances and of those set aside, for people."""
 
 from ser import log
-from ser.metadata import describe_corpus
+from ser.corpus.metadata import describe_corpus
 
 log.to_file(snakemake.log[0])
 describe_corpus(

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ser import embed, log
+from ser import log
+from ser.encoders import embed
 
 log.to_file(snakemake.log[0])
 embed.embed_shard(

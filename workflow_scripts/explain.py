@@ -11,9 +11,9 @@ import argparse
 import json
 import sys
 
-from ser.explanation import KEY, explain_cell
-from ser.explanation_text import format_explanation
 from ser.files import DataError
+from ser.tracing.explanation import KEY, explain_cell
+from ser.tracing.explanation_text import format_explanation
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Write the labels, and an ablation's predictions by one calibration, as a database in audformat."""
 
 from ser import log
-from ser.exports import export_predictions
+from ser.report.audformat_export import export_predictions
 
 log.to_file(snakemake.log[0])
 export_predictions(

@@ -1,6 +1,7 @@
 """Fit the clusters that pseudo-labels are made of."""
 
-from ser import log, pseudo_labels
+from ser import log
+from ser.adaptation import pseudo_labels
 
 log.to_file(snakemake.log[0])
 pseudo_labels.make_clusters(

@@ -1,6 +1,7 @@
 """Label the frames of one shard with their clusters."""
 
-from ser import log, pseudo_labels
+from ser import log
+from ser.adaptation import pseudo_labels
 
 log.to_file(snakemake.log[0])
 pseudo_labels.label_shard(

@@ -1,7 +1,7 @@
 """Audio facts and mean MFCCs of the speakers of one shard."""
 
 from ser import log
-from ser.measure import measure_shard
+from ser.audio.facts import measure_shard
 
 log.to_file(snakemake.log[0])
 measure_shard(

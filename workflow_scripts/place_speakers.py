@@ -1,9 +1,10 @@
 """Give the speakers of one shard their vectors for a personalised encoder."""
 
-from ser import log, placement
+from ser import log
+from ser.adaptation import speaker_embeddings
 
 log.to_file(snakemake.log[0])
-placement.write_shard(
+speaker_embeddings.write_shard(
     manifest=snakemake.input.manifest,
     head=snakemake.input.head,
     known_means=snakemake.input.get("known_means", []),

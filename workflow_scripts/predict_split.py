@@ -5,13 +5,15 @@ from ser import log
 log.to_file(snakemake.log[0])
 
 import ser.lean_keras  # noqa: E402, F401 - before what imports Keras
-from ser.prediction import load_heads, predict_split  # noqa: E402 - TensorFlow speaks while it is imported
-from ser.training import fix_numerics  # noqa: E402
+from ser.config.ablation import Ablation  # noqa: E402
+from ser.heads.prediction import load_heads, predict_split  # noqa: E402 - TensorFlow speaks while it is imported
+from ser.heads.training import fix_numerics  # noqa: E402
 
-fix_numerics(snakemake.params.ablation["training"]["threads"])
+ablation = Ablation.read(snakemake.params.ablation)
+fix_numerics(ablation.training["threads"])
 predict_split(
     heads=load_heads(dict(zip(snakemake.params.seeds, snakemake.input.models, strict=True))),
-    ablation=snakemake.params.ablation,
+    ablation=ablation,
     embeddings=snakemake.input.embeddings,
     speakers=snakemake.input.speakers,
     targets=snakemake.params.targets,

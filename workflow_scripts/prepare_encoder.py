@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from ser import encoder, log
+from ser import log
+from ser.encoders import pretrained
 
 log.to_file(snakemake.log[0])
-encoder.prepare(
+pretrained.prepare(
     base=snakemake.params.base,
     revision=snakemake.params.revision,
     out_dir=Path(snakemake.output.card).parent,

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ser import log, orphans
+from ser import log
+from ser.tracing import orphans
 
 log.to_file(snakemake.log[0])
 orphans.remove(snakemake.params.orphans, Path("results"))

@@ -3,7 +3,7 @@
 import json
 
 from ser import log
-from ser.provenance import record_provenance
+from ser.tracing.provenance import record_provenance
 
 log.to_file(snakemake.log[0])
 record_provenance(

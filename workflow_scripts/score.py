@@ -1,7 +1,8 @@
 """Score every ablation and calibration on every split: the tables."""
 
 from ser import log
-from ser.tables import score_runs
+from ser.config.ablation import Ablation
+from ser.evaluation.tables import score_runs
 
 log.to_file(snakemake.log[0])
 params = snakemake.params
@@ -11,7 +12,8 @@ score_runs(
     calibrated=snakemake.input.calibrated,
     choices=dict(zip(params.ablations, snakemake.input.choices, strict=True)),
     cards=dict(zip(params.encoders, snakemake.input.cards, strict=True)),
-    ablations=params.ablations,
+    ablations={name: Ablation.read(values) for name, values in params.ablations.items()},
+    hearing=params.hearing,
     methods=params.methods,
     targets=params.targets,
     baseline=params.baseline,

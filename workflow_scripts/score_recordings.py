@@ -1,9 +1,9 @@
 """Scores of recordings without labels, by the heads and the calibration of one ablation."""
 
 from ser import log
-from ser.evidence import name_files
-from ser.methods import Method, read_methods
-from ser.scored import score_recordings
+from ser.config.calibration_methods import Method, read_methods
+from ser.evaluation.calibration_inputs import name_files
+from ser.evaluation.recording_scores import score_recordings
 
 log.to_file(snakemake.log[0])
 settings, options = snakemake.params.settings, snakemake.params.calibration

@@ -3,7 +3,7 @@
 from itertools import product
 
 from ser import log
-from ser.label_shift import study_label_shift
+from ser.evaluation.label_shift import study_label_shift
 
 log.to_file(snakemake.log[0])
 params = snakemake.params

@@ -5,14 +5,15 @@ from ser import log
 log.to_file(snakemake.log[0])
 
 import ser.lean_keras  # noqa: E402, F401 - before what imports Keras
-from ser.grid import apply_winner  # noqa: E402
-from ser.training import fix_numerics, train_ablation  # noqa: E402 - TensorFlow speaks while it is imported
-from ser.training_data import Split  # noqa: E402
+from ser.config.ablation import Ablation  # noqa: E402
+from ser.config.tuning_grid import apply_winner  # noqa: E402
+from ser.heads.training import fix_numerics, train_ablation  # noqa: E402 - TensorFlow speaks while it is imported
+from ser.heads.training_data import Split  # noqa: E402
 
-ablation = snakemake.params.ablation
+ablation = Ablation.read(snakemake.params.ablation)
 if winner := snakemake.input.get("winner"):
     ablation = apply_winner(ablation, winner)
-fix_numerics(ablation["training"]["threads"])
+fix_numerics(ablation.training["threads"])
 train_ablation(
     ablation=ablation,
     seeds=snakemake.params.seeds,

@@ -5,13 +5,15 @@ from ser import log
 log.to_file(snakemake.log[0])
 
 import ser.lean_keras  # noqa: E402, F401 - before what imports Keras
-from ser.training import fix_numerics  # noqa: E402 - TensorFlow speaks while it is imported
-from ser.training_data import Split  # noqa: E402
-from ser.tuning import tune_ablation  # noqa: E402
+from ser.config.ablation import Ablation  # noqa: E402
+from ser.heads.training import fix_numerics  # noqa: E402 - TensorFlow speaks while it is imported
+from ser.heads.training_data import Split  # noqa: E402
+from ser.heads.tuning import tune_ablation  # noqa: E402
 
-fix_numerics(snakemake.params.ablation["training"]["threads"])
+ablation = Ablation.read(snakemake.params.ablation)
+fix_numerics(ablation.training["threads"])
 tune_ablation(
-    ablation=snakemake.params.ablation,
+    ablation=ablation,
     grid=snakemake.params.grid,
     seeds=snakemake.params.seeds,
     targets=snakemake.params.targets,

@@ -1,7 +1,7 @@
 """Write a model card beside the models of each ablation."""
 
 from ser import log
-from ser.model_card import write_model_cards
+from ser.report.model_card import write_model_cards
 
 log.to_file(snakemake.log[0])
 params = snakemake.params

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ser import log
-from ser.report_page import write_report
+from ser.report.page import write_report
 
 log.to_file(snakemake.log[0])
 files = snakemake.input

@@ -18,10 +18,18 @@ from made_corpus import write_utterance
 from safetensors.torch import load_file
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from ser import adaptation, encoder, placement, pseudo_labels, summaries
+from ser.adaptation import adapt as adaptation
+from ser.adaptation import pseudo_labels, speaker_embeddings
+from ser.adaptation.clusters import read_clusters
+from ser.adaptation.masked_prediction import MaskedPrediction
+from ser.adaptation.neighbours import place_speakers
+from ser.adaptation.prediction_head import load_head, read_vectors
+from ser.encoders import pretrained, speaker_summaries
 from ser.files import DataError, read_json, sha256
-from ser.manifest import Utterance, format_rows
-from ser.tfrecord import Record, write
+from ser.formats.csv_files import format_rows
+from ser.formats.manifest import Utterance
+from ser.formats.tfrecord import Record, write
+from ser.optimisation import trainer
 
 AUDIO = {"min_seconds": 0.1, "max_seconds": 60, "silence_db": -80}
 LABELS = {"features": "mfcc", "layer": -1, "clusters": 6, "frames": 500, "seed": 1}
@@ -36,9 +44,9 @@ PAPT = TAPT | {"adaptation": "papt"}
 DROPOUTS = ["hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"]
 TWO_PROCESSES = """
 import pickle, sys
-from test_adaptation import adaptation, run
-adaptation.device_count, accelerator = lambda: 2, adaptation.Accelerator
-adaptation.Accelerator = lambda cpu, **options: accelerator(cpu=True, **options)  # two CPU processes for two GPUs
+from test_adaptation import run, trainer
+trainer.device_count, accelerator = lambda: 2, trainer.Accelerator
+trainer.Accelerator = lambda cpu, **options: accelerator(cpu=True, **options)  # two CPU processes for two GPUs
 run(*pickle.loads(bytes.fromhex(sys.argv[1])), device="auto", gpus=2)
 """
 SPEAKERS = {"train": ["a", "b", "c"], "validation": ["v", "w"]}
@@ -64,7 +72,7 @@ def corpus(tmp_path_factory):
         num_conv_pos_embedding_groups=4,
         **dict.fromkeys(DROPOUTS, 0.1),
     )
-    encoder.save(HubertModel(config), Wav2Vec2FeatureExtractor(do_normalize=True), folder / "base")
+    pretrained.save(HubertModel(config), Wav2Vec2FeatureExtractor(do_normalize=True), folder / "base")
     shards = {}
     for split, speakers in SPEAKERS.items():
         utterances, records = [], []
@@ -79,7 +87,8 @@ def corpus(tmp_path_factory):
         manifest.write_text(format_rows(Utterance._fields, utterances))
         shards[split] = ([str(manifest)], [str(folder / f"{split}.parquet")])
         write(folder / f"{split}.tfrecord", records)
-        summaries.summarise_embeddings([str(folder / f"{split}.tfrecord")], str(folder / f"{split}-means.parquet"))
+        means = str(folder / f"{split}-means.parquet")
+        speaker_summaries.summarise_embeddings([str(folder / f"{split}.tfrecord")], means)
     common = {"options": LABELS, "audio": AUDIO, "device": "cpu", "threads": 1}
     pseudo_labels.make_clusters(shards["train"][0], None, None, folder / "clusters.safetensors", **common)
     for manifests, labels in shards.values():
@@ -89,20 +98,17 @@ def corpus(tmp_path_factory):
 
 def run(corpus, out, options=TAPT, base="base", device="cpu", **settings):
     folder, shards = corpus
-    adaptation.launch(
+    adaptation.adapt(
+        adaptation.Sources(
+            base=str(folder / base),
+            revision=None,
+            shards=shards,
+            clusters=str(folder / "clusters.safetensors"),
+            speaker_means=[str(folder / f"{split}-means.parquet") for split in SPEAKERS],
+        ),
+        adaptation.Recipe(options=options, settings=SETTINGS | settings, audio=AUDIO, fingerprint=""),
+        adaptation.Places(out, out.parent / "checkpoint.pt", out.parent / "tensorboard"),
         device,
-        SETTINGS | settings,
-        base=str(folder / base),
-        revision=None,
-        out_dir=out,
-        shards=shards,
-        clusters=str(folder / "clusters.safetensors"),
-        speaker_means=[str(folder / f"{split}-means.parquet") for split in SPEAKERS],
-        options=options,
-        audio=AUDIO,
-        checkpoint=out.parent / "checkpoint.pt",
-        tensorboard=out.parent / "tensorboard",
-        fingerprint="",
     )
 
 
@@ -132,7 +138,7 @@ def test_an_adapted_encoder_is_whole_and_says_what_it_came_from(corpus, tmp_path
     assert card["weights_sha256"] == sha256(tmp_path / "out" / "model.safetensors")
     assert "speaker_vectors" not in weights
     assert not (tmp_path / "checkpoint.pt").exists() and list((tmp_path / "tensorboard").iterdir())
-    encoder.prepare(str(tmp_path / "out"), None, tmp_path / "again")  # as any other encoder
+    pretrained.prepare(str(tmp_path / "out"), None, tmp_path / "again")  # as any other encoder
     assert read_json(tmp_path / "again" / "card.json")["adaptation"] == "tapt"
 
 
@@ -150,7 +156,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(corpus, tmp_path, mon
     expected = adapt(corpus, tmp_path / "whole" / "out", PAPT)
     steps = [row["step"] for row in read_curve(tmp_path / "whole" / "out") if row["split"] == "train"]
     assert len(steps) > 4
-    save = adaptation.Run._save
+    save = trainer.Trainer._save
 
     def save_and_die(run, step, *rest):
         save(run, step, *rest)
@@ -158,11 +164,11 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(corpus, tmp_path, mon
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(adaptation.Run, "_save", save_and_die)
+        patch.setattr(trainer.Trainer, "_save", save_and_die)
         adapt(corpus, tmp_path / "killed" / "out", PAPT)
     assert not (tmp_path / "killed" / "out").exists()
     seen = []
-    monkeypatch.setattr(adaptation.Run, "_save", lambda run, step, *rest: seen.append(step))
+    monkeypatch.setattr(trainer.Trainer, "_save", lambda run, step, *rest: seen.append(step))
     assert same(adapt(corpus, tmp_path / "killed" / "out", PAPT), expected)
     assert min(seen) > 4  # it did not begin anew
     assert read_curve(tmp_path / "killed" / "out") == read_curve(tmp_path / "whole" / "out")
@@ -184,7 +190,7 @@ def test_papt_has_a_vector_for_each_speaker_that_it_heard(corpus, tmp_path):
     weights = adapt(corpus, tmp_path / "out", PAPT)
     assert weights["speaker_vectors"].shape == (3, 16)
     assert weights["speaker_vectors"].abs().sum(1).min() > 0
-    vectors = placement.read_vectors(tmp_path / "out" / "adaptation.safetensors")
+    vectors = read_vectors(tmp_path / "out" / "adaptation.safetensors")
     assert sorted(vectors) == SPEAKERS["train"]
     card = read_json(tmp_path / "out" / "card.json")
     assert (card["position"], card["speakers"]) == ("last", 3)
@@ -203,17 +209,17 @@ def test_a_base_pre_trained_on_the_same_clusters_keeps_its_prediction_head(corpu
     start = {}
     for name, base in {"kept": tmp_path / "first", "new": folder / "base"}.items():
         AcceleratorState._reset_state(True)
-        model = adaptation.MaskedPrediction(encoder.load(base)[0], 6, code_width=8)
-        centroids = pseudo_labels.read_clusters(folder / "clusters.safetensors")
-        start[name] = adaptation._load_head(model, base / encoder.HEAD, centroids), model.codes.detach().clone()
+        model = MaskedPrediction(pretrained.load(base)[0], 6, code_width=8)
+        centroids = read_clusters(folder / "clusters.safetensors")
+        start[name] = load_head(model, base / pretrained.HEAD, centroids), model.codes.detach().clone()
     assert start["kept"][0] and torch.equal(start["kept"][1], first["codes"])
     assert not start["new"][0]
-    model = adaptation.MaskedPrediction(encoder.load(tmp_path / "first")[0], 6, code_width=8)
-    assert not adaptation._load_head(model, tmp_path / "first" / encoder.HEAD, centroids + 1)  # other clusters
+    model = MaskedPrediction(pretrained.load(tmp_path / "first")[0], 6, code_width=8)
+    assert not load_head(model, tmp_path / "first" / pretrained.HEAD, centroids + 1)  # other clusters
 
 
 def test_utterances_that_are_too_short_are_no_reason_to_stop_unless_all_are(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(adaptation, "SHORTEST", 1000)
+    monkeypatch.setattr(adapt, "SHORTEST", 1000)
     with pytest.raises(DataError, match="no utterance of train lasts"):
         adapt(corpus, tmp_path / "out")
 
@@ -230,10 +236,10 @@ def test_pseudo_labels_of_other_audio_are_refused(corpus, tmp_path):
 def test_two_processes_train_as_one_with_twice_the_batches(corpus, tmp_path):
     folder, _ = corpus
     if not (folder / "calm").exists():  # without dropout, which each process draws for itself
-        hubert, extractor = encoder.load(folder / "base")
+        hubert, extractor = pretrained.load(folder / "base")
         for name in DROPOUTS:
             setattr(hubert.config, name, 0.0)
-        encoder.save(hubert, extractor, folder / "calm")
+        pretrained.save(hubert, extractor, folder / "calm")
     whole = adapt(corpus, tmp_path / "one" / "out", TAPT, "calm", accumulate=2)
     AcceleratorState._reset_state(True)
     # in a Python of its own: processes that are forked after torch's threads have started may wait for ever
@@ -248,10 +254,10 @@ def test_two_processes_train_as_one_with_twice_the_batches(corpus, tmp_path):
 
 
 def test_gpus_that_are_not_there_are_missed_before_training(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(adaptation, "device_count", lambda: 0)
+    monkeypatch.setattr(adapt, "device_count", lambda: 0)
     with pytest.raises(DataError, match="device: cuda, but torch .* finds no CUDA device"):
         run(corpus, tmp_path / "out", device="cuda")
-    monkeypatch.setattr(adaptation, "device_count", lambda: 2)
+    monkeypatch.setattr(adapt, "device_count", lambda: 2)
     with pytest.raises(DataError, match="gpus is 3, but this job sees 2"):
         run(corpus, tmp_path / "out", device="auto", gpus=3)
 
@@ -264,7 +270,7 @@ def test_a_corpus_of_less_than_one_step_is_trained_on_all_the_same(corpus, tmp_p
 
 
 def test_the_schedule_rises_over_the_warm_up_and_falls_to_nothing():
-    rates = [adaptation._schedule(step, 100, 0.05) for step in range(101)]
+    rates = [trainer.schedule_rate(step, 100, 0.05) for step in range(101)]
     assert rates[0] == pytest.approx(0.2) and max(rates) == rates[4] == 1 and rates[100] == 0
     assert all(np.diff(rates[:5]) > 0) and all(np.diff(rates[4:]) < 0)
 
@@ -274,12 +280,12 @@ def test_a_shards_vectors_are_its_speakers_own_or_their_neighbours_mean(corpus, 
     weights = adapt(corpus, tmp_path / "out", PAPT)
     own = dict(zip(SPEAKERS["train"], weights["speaker_vectors"].numpy(), strict=True))
     head, means = str(tmp_path / "out" / "adaptation.safetensors"), [str(folder / "train-means.parquet")]
-    placement.write_shard(str(folder / "train.csv"), head, [], None, 2, tmp_path / "train.json")
+    speaker_embeddings.write_shard(str(folder / "train.csv"), head, [], None, 2, tmp_path / "train.json")
     heard = read_json(tmp_path / "train.json")
     assert sorted(heard) == SPEAKERS["train"]
     np.testing.assert_allclose(heard["b"], own["b"], atol=1e-7)
     embeddings = str(folder / "validation.tfrecord")
-    placement.write_shard(str(folder / "validation.csv"), head, means, embeddings, 2, tmp_path / "v.json")
+    speaker_embeddings.write_shard(str(folder / "validation.csv"), head, means, embeddings, 2, tmp_path / "v.json")
     placed = read_json(tmp_path / "v.json")
     # v, (0, 1, 3), is nearest to a, (0, 2, 3), then b, (1, 2, 2); w, (1, 1, 2), to b, then a or c, by the cosines
     cosine = {
@@ -293,12 +299,12 @@ def test_a_shards_vectors_are_its_speakers_own_or_their_neighbours_mean(corpus, 
 
 def test_without_a_known_speaker_nobody_can_be_placed():
     with pytest.raises(DataError, match="none of the speakers"):
-        placement.place_speakers({"new": np.ones(3)}, ["heard"], 2)
+        place_speakers({"new": np.ones(3)}, ["heard"], 2)
 
 
 def test_labels_are_the_nearest_clusters_of_the_frames_that_hubert_makes(corpus):
     folder, shards = corpus
-    centroids = pseudo_labels.read_clusters(folder / "clusters.safetensors")
+    centroids = read_clusters(folder / "clusters.safetensors")
     assert centroids.shape == (6, 39)
     rows = pseudo_labels.read_labels(shards["train"][1][0])
     assert [row[0] for row in rows] == [f"{s}{u}" for s in SPEAKERS["train"] for u in range(3)]
@@ -332,9 +338,9 @@ def test_clusters_of_a_layer_come_from_that_layer(corpus, tmp_path):
     pseudo_labels.label_shard(
         shards["validation"][0][0], tmp_path / "c.safetensors", card, tmp_path / "l.parquet", **common
     )
-    centroids = pseudo_labels.read_clusters(tmp_path / "c.safetensors")
+    centroids = read_clusters(tmp_path / "c.safetensors")
     assert centroids.shape == (4, 16)
-    model, extractor = encoder.load(folder / "base")
+    model, extractor = pretrained.load(folder / "base")
     samples, _ = soundfile.read(folder / "validation" / "v0.wav", dtype="float32")
     waves = extractor(samples, sampling_rate=16_000, return_tensors="pt").input_values
     with torch.no_grad():
@@ -351,9 +357,9 @@ def test_given_clusters_are_taken_as_they_are_and_bad_ones_named(corpus, tmp_pat
     options = LABELS | {"centroids": "somewhere"}
     common = {"options": options, "audio": AUDIO, "device": "cpu", "threads": 1}
     pseudo_labels.make_clusters([], None, str(folder / "clusters.safetensors"), tmp_path / "c.safetensors", **common)
-    expected = pseudo_labels.read_clusters(folder / "clusters.safetensors")
-    assert np.array_equal(pseudo_labels.read_clusters(tmp_path / "c.safetensors"), expected)
+    expected = read_clusters(folder / "clusters.safetensors")
+    assert np.array_equal(read_clusters(tmp_path / "c.safetensors"), expected)
     with pytest.raises(DataError, match="model.safetensors: holds no clusters"):
-        pseudo_labels.read_clusters(folder / "base" / "model.safetensors")
+        read_clusters(folder / "base" / "model.safetensors")
     with pytest.raises(DataError, match="too few for 6000 clusters"):
         pseudo_labels._fit(np.zeros((10, 39), np.float32), options | {"clusters": 6000})

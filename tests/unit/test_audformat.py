@@ -6,7 +6,7 @@ import pytest
 import yaml
 from test_corpus import SETTINGS
 
-from ser.corpus import read_corpus
+from ser.corpus.sheet import read_corpus
 from ser.files import DataError
 
 SPEAKER_OF = {f"wav/{speaker}{take}.wav": speaker for speaker in (3, 8, 11, 12) for take in "ab"}

@@ -14,7 +14,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ser import audio
+from ser.audio import decode
 from ser.files import DataError
 
 LIMITS = {"min_seconds": 0.1, "max_seconds": 120, "silence_db": -80}
@@ -35,15 +35,15 @@ def encode(samples: np.ndarray, rate: int = 16_000, kind: str = "WAV", subtype: 
     return buffer.getvalue()
 
 
-def load_bytes(folder: Path, content: bytes) -> tuple[np.ndarray, audio.Info]:
+def load_bytes(folder: Path, content: bytes) -> tuple[np.ndarray, decode.Info]:
     path = folder / "x.wav"
     path.write_bytes(content)
-    return audio.load(path, **LIMITS)
+    return decode.load(path, **LIMITS)
 
 
 def reason_of(path: Path, **limits) -> str:
-    with pytest.raises(audio.Rejected) as caught:
-        audio.load(path, **(LIMITS | limits))
+    with pytest.raises(decode.Rejected) as caught:
+        decode.load(path, **(LIMITS | limits))
     reason = str(caught.value)
     assert reason and "\n" not in reason and str(path.parent) not in reason and path.name not in reason
     return reason
@@ -72,7 +72,7 @@ def reason_of(path: Path, **limits) -> str:
 def test_any_rate_channels_and_format_decode_as_librosa_does(tmp_path, rate, channels, kind, subtype):
     path = tmp_path / "x.audio"
     path.write_bytes(encode(make_speech(0.777, rate, channels), rate, kind, subtype))
-    samples, info = audio.load(path, **LIMITS)
+    samples, info = decode.load(path, **LIMITS)
     expected, _ = librosa.load(path, sr=16_000, mono=True)
     assert samples.dtype == np.float32 and samples.shape == expected.shape
     # The same decoder and resampler: only the order of the channels' float32 sum may differ.
@@ -88,7 +88,7 @@ def test_real_speech_decodes_as_librosa_does(corpus):
         pytest.skip(f"{corpus} is not beside this repository")
     stereo = [path for path in files if corpus == "ravdess_shift" and path.suffix == ".wav"]
     for path in files[:: len(files) // 8] + stereo:
-        samples, _ = audio.load(path, **LIMITS)
+        samples, _ = decode.load(path, **LIMITS)
         np.testing.assert_allclose(samples, librosa.load(path, sr=16_000)[0], atol=3e-7)
 
 
@@ -97,7 +97,7 @@ def test_facts_are_those_of_the_mono_signal(tmp_path):
     sine = 0.5 * np.sin(2 * np.pi * 200 * time)  # 80 samples a period: the peak is hit exactly
     path = tmp_path / "x.wav"
     soundfile.write(path, np.stack([sine, np.zeros_like(sine)], 1), 16_000, subtype="FLOAT")
-    _, info = audio.load(path, **LIMITS)
+    _, info = decode.load(path, **LIMITS)
     # Half of amplitude 0.5 is 0.25; a sine's root mean square is its amplitude over the square root of two.
     assert (info.sample_rate, info.channels, info.duration_s) == (16_000, 2, 3.0)
     assert info.peak == pytest.approx(0.25, abs=1e-7)
@@ -112,7 +112,7 @@ def test_float_values_over_one_stay(tmp_path):
 def test_a_long_file_is_mixed_down_in_blocks(tmp_path, monkeypatch):
     content = encode(make_speech(1, 44_100, 2), 44_100, "FLAC")
     whole, _ = load_bytes(tmp_path, content)
-    monkeypatch.setattr(audio, "BLOCK_VALUES", 2 * 4_410)  # the file is a whole number of blocks
+    monkeypatch.setattr(decode, "BLOCK_VALUES", 2 * 4_410)  # the file is a whole number of blocks
     blocks, _ = load_bytes(tmp_path, content)
     np.testing.assert_array_equal(whole, blocks)
 
@@ -164,8 +164,8 @@ BAD_CONTENT = {
 def test_bad_content_is_rejected_with_its_reason(tmp_path, content, reason):
     path = tmp_path / "x.wav"
     path.write_bytes(content)
-    with pytest.raises(audio.Rejected, match=reason):
-        audio.load(path, **LIMITS)
+    with pytest.raises(decode.Rejected, match=reason):
+        decode.load(path, **LIMITS)
     reason_of(path)
 
 
@@ -197,7 +197,7 @@ def test_the_extension_does_not_matter(tmp_path):
     for extension in ("mp3", "raw", "txt"):
         path = tmp_path / f"x.{extension}"
         path.write_bytes(encode(make_speech(), kind="FLAC"))
-        assert audio.load(path, **LIMITS)[1].duration_s == 1.0
+        assert decode.load(path, **LIMITS)[1].duration_s == 1.0
 
 
 def test_what_is_no_file_is_rejected(tmp_path, monkeypatch):
@@ -224,7 +224,7 @@ def test_a_link_and_a_path_with_odd_characters_are_read(tmp_path, link):
     if link:
         (tmp_path / "link").symlink_to(path)
         path = tmp_path / "link"
-    assert audio.load(str(path), **LIMITS)[1].duration_s == 1.0
+    assert decode.load(str(path), **LIMITS)[1].duration_s == 1.0
 
 
 def test_a_file_without_permission_is_rejected(tmp_path):
@@ -237,7 +237,7 @@ def test_a_file_without_permission_is_rejected(tmp_path):
     try:
         assert reason_of(path) == "cannot be read: permission denied"
         with pytest.raises(DataError, match=r"x.wav: changed while .* \(now it cannot be read: permission denied\)"):
-            audio.load(path, **LIMITS, sha256="0" * 64)
+            decode.load(path, **LIMITS, sha256="0" * 64)
     finally:
         os.seteuid(user)
 
@@ -246,36 +246,36 @@ def test_the_content_must_be_the_manifests(tmp_path):
     path = tmp_path / "x.wav"
     path.write_bytes(encode(make_speech()))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    audio.load(path, **LIMITS, sha256=digest)
+    decode.load(path, **LIMITS, sha256=digest)
     for other in ("0" * 64, ""):  # "": the index could not read it, and now it can be read
         with pytest.raises(DataError, match=r"x.wav: changed while the run was going on; run again"):
-            audio.load(path, **LIMITS, sha256=other)
+            decode.load(path, **LIMITS, sha256=other)
     path.unlink()
     with pytest.raises(DataError, match=r"x.wav: changed .* \(now it cannot be read: no such file"):
-        audio.load(path, **LIMITS, sha256=digest)
-    with pytest.raises(audio.Rejected, match="no such file"):
-        audio.load(path, **LIMITS, sha256="")
+        decode.load(path, **LIMITS, sha256=digest)
+    with pytest.raises(decode.Rejected, match="no such file"):
+        decode.load(path, **LIMITS, sha256="")
 
 
 @pytest.mark.parametrize("content", [b"", encode(make_speech(0.5))])
 def test_a_file_that_changes_while_it_is_decoded_is_an_error(tmp_path, monkeypatch, content):
     path = tmp_path / "x.wav"
     path.write_bytes(encode(make_speech()))
-    decode = audio._decode
+    original = decode._decode
 
     def decode_another(*arguments):
         path.write_bytes(content)
-        return decode(*arguments)
+        return original(*arguments)
 
-    monkeypatch.setattr(audio, "_decode", decode_another)
+    monkeypatch.setattr(decode, "_decode", decode_another)
     with pytest.raises(DataError, match="changed while"):
-        audio.load(path, **LIMITS, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        decode.load(path, **LIMITS, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def test_the_limits_are_inclusive(tmp_path):
     path = tmp_path / "x.wav"
     path.write_bytes(encode(make_speech(0.5)))
-    audio.load(path, min_seconds=0.5, max_seconds=0.5, silence_db=-80)
+    decode.load(path, min_seconds=0.5, max_seconds=0.5, silence_db=-80)
     assert reason_of(path, min_seconds=0.501).startswith("too short")
     assert reason_of(path, max_seconds=0.499).startswith("too long")
     assert reason_of(path, silence_db=0).startswith("silent: below 0 dB")
@@ -297,8 +297,8 @@ def test_damaged_files_are_audio_or_rejected_and_nothing_else(tmp_path, kind, fl
     path = tmp_path / "x"
     path.write_bytes(content[: round(keep * len(content))])
     try:
-        samples, info = audio.load(path, **LIMITS)
-    except audio.Rejected as reason:
+        samples, info = decode.load(path, **LIMITS)
+    except decode.Rejected as reason:
         assert "\n" not in str(reason)
     else:
         assert np.isfinite(samples).all() and samples.ndim == 1

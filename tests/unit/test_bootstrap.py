@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm, t
 
-from ser.bootstrap import average_speakers, draw_speakers, find_interval
-from ser.ccc import compute_ccc
-from ser.cells import Cell
-from ser.moments import Moments, Policy, measure_speakers, stack
-from ser.scoring import score_cell
+from ser.evaluation.cells import Cell
+from ser.evaluation.scoring import score_cell
+from ser.statistics.bootstrap import average_speakers, draw_speakers, find_interval
+from ser.statistics.ccc import compute_ccc
+from ser.statistics.moments import Moments, Policy, measure_speakers, stack
 
 POLICY = Policy()
 

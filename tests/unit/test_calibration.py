@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 import pytest
 from made_results import METHODS, TARGETS, MadeResults
 
-from ser.ccc import compute_ccc
-from ser.files import DataError, read_json, read_parquet, write_parquet
-from ser.methods import Method, check_studied, read_methods
+from ser.config.calibration_methods import Method, check_studied, read_methods
+from ser.files import DataError, read_json
+from ser.formats.parquet import read_parquet, write_parquet
+from ser.statistics.ccc import compute_ccc
 
 
 @pytest.fixture(scope="module")

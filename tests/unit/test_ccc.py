@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ser.ccc import compute_ccc
-from ser.moments import measure_speakers
+from ser.statistics.ccc import compute_ccc
+from ser.statistics.moments import measure_speakers
 
 # Ratings of two digits, so that two different ones are never within rounding of each other.
 ratings = st.lists(st.integers(0, 700).map(lambda n: n / 100), min_size=2, max_size=30)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ser.comparison import compare, read_summary
-from ser.comparison_text import format_comparison
 from ser.files import DataError, write_json
+from ser.tracing.comparison import compare, read_summary
+from ser.tracing.comparison_text import format_comparison
 
 SCRIPT = Path(__file__).parents[2] / "workflow_scripts" / "compare.py"
 ABLATIONS = ("base", "mfcc", "weighted")

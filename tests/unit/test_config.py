@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ser.config import check, find_ancestry, resolve_ablations, resolve_encoders
+from ser.config.ablations import resolve_ablations
+from ser.config.encoders import find_ancestry, resolve_encoders
+from ser.config.schema import check
 from ser.files import DataError
 
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser.conformal import measure_half_width
+from ser.statistics.conformal import measure_half_width
 
 
 def test_one_utterance_a_speaker_is_split_conformal():

@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from ser.corpus import MSP_SHEETS, read_corpus
+from ser.corpus.sheet import MSP_SHEETS, read_corpus
 from ser.files import DataError
 
 SETTINGS = {

@@ -14,9 +14,11 @@ import soundfile
 from safetensors.numpy import load_file, save_file
 from test_hubert import TINY, make, reference
 
-from ser import embed, tfrecord
+from ser.encoders import embed
 from ser.files import DataError, read_json, sha256, write_json
-from ser.manifest import Utterance, format_rows
+from ser.formats import tfrecord
+from ser.formats.csv_files import format_rows
+from ser.formats.manifest import Utterance
 
 AUDIO = {"min_seconds": 0.2, "max_seconds": 60, "silence_db": -60}
 OPTIONS = {
@@ -81,7 +83,7 @@ def shard(tmp_path):
 @pytest.fixture
 def embedded(monkeypatch):
     """Counts forward passes, by number of samples."""
-    from ser import hubert
+    from ser.encoders import hubert
 
     seen, original = [], hubert.Encoder.embed
     monkeypatch.setattr(

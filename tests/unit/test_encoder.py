@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import HubertConfig, HubertForCTC, HubertModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor
 
-from ser import encoder
+from ser.encoders import pretrained
 from ser.files import DataError, read_json
 
 SHAPE = {
@@ -49,7 +49,7 @@ def base(tmp_path):
 
 
 def test_the_prepared_encoder_computes_the_same(base, tmp_path):
-    encoder.prepare(str(base), None, tmp_path / "out")
+    pretrained.prepare(str(base), None, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
     expected, got = (outputs(HubertModel.from_pretrained(folder)) for folder in (base, tmp_path / "out"))
     assert torch.equal(expected, got)
@@ -66,10 +66,10 @@ def test_two_runs_write_the_same_bytes(base, tmp_path):
     state.pop("masked_spec_embed")  # transformers draws it at random, each time another
     save_file(state, base / "model.safetensors", {"format": "pt"})
     for out in "one", "two":
-        encoder.prepare(str(base), None, tmp_path / out)
+        pretrained.prepare(str(base), None, tmp_path / out)
     for name in FILES:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    encoder.prepare(str(tmp_path / "one"), None, tmp_path / "three")  # and preparing a prepared one changes nothing
+    pretrained.prepare(str(tmp_path / "one"), None, tmp_path / "three")  # and preparing a prepared one changes nothing
     assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "three/model.safetensors").read_bytes()
 
 
@@ -86,16 +86,16 @@ def test_weight_norm_under_the_hub_s_names_is_loaded(tmp_path, model_class):
     }
     assert len([name for name in state if name.endswith(("pos_conv_embed.conv.weight_g", "conv.weight_v"))]) == 2
     save_file(state, base / "model.safetensors", {"format": "pt"})
-    encoder.prepare(str(base), None, tmp_path / "out")
+    pretrained.prepare(str(base), None, tmp_path / "out")
     expected = outputs(model if model_class is HubertModel else model.hubert)
     assert torch.equal(outputs(HubertModel.from_pretrained(tmp_path / "out")), expected)
-    encoder.prepare(str(tmp_path / "out"), None, tmp_path / "again")
+    pretrained.prepare(str(tmp_path / "out"), None, tmp_path / "again")
     assert (tmp_path / "out/model.safetensors").read_bytes() == (tmp_path / "again/model.safetensors").read_bytes()
 
 
 def test_a_fine_tuned_model_s_head_is_left_out(tmp_path):
     model = make(tmp_path / "base", HubertForCTC)
-    encoder.prepare(str(tmp_path / "base"), None, tmp_path / "out")
+    pretrained.prepare(str(tmp_path / "base"), None, tmp_path / "out")
     assert torch.equal(outputs(HubertModel.from_pretrained(tmp_path / "out")), outputs(model.hubert))
     assert not [name for name in load_file(tmp_path / "out/model.safetensors") if "lm_head" in name]
 
@@ -104,7 +104,7 @@ def test_half_precision_and_several_files_are_brought_together(base, tmp_path):
     model = HubertModel.from_pretrained(base)
     model.half().save_pretrained(tmp_path / "parts", max_shard_size="50KB")
     assert len(list((tmp_path / "parts").glob("*.safetensors"))) > 1
-    encoder.prepare(str(tmp_path / "parts"), None, tmp_path / "out")
+    pretrained.prepare(str(tmp_path / "parts"), None, tmp_path / "out")
     got = load_file(tmp_path / "out/model.safetensors")
     assert {value.dtype for value in got.values()} == {torch.float32}
     for name, value in model.float().state_dict().items():
@@ -113,13 +113,13 @@ def test_half_precision_and_several_files_are_brought_together(base, tmp_path):
 
 def test_random_initialisation_stays_on_the_card(base, tmp_path):
     (base / "card.json").write_text('{"weights": "random-init"}')
-    encoder.prepare(str(base), None, tmp_path / "out")
+    pretrained.prepare(str(base), None, tmp_path / "out")
     assert read_json(tmp_path / "out/card.json")["weights"] == "random-init"
 
 
 def test_no_preprocessor_means_hubert_s_own_and_is_logged(base, tmp_path, caplog):
     (base / "preprocessor_config.json").unlink()
-    encoder.prepare(str(base), None, tmp_path / "out")
+    pretrained.prepare(str(base), None, tmp_path / "out")
     values = read_json(tmp_path / "out/preprocessor_config.json")
     assert values["do_normalize"] is True and values["sampling_rate"] == 16000
     assert "has no preprocessor_config.json" in caplog.text
@@ -127,7 +127,7 @@ def test_no_preprocessor_means_hubert_s_own_and_is_logged(base, tmp_path, caplog
 
 def test_an_extractor_that_does_not_normalise_is_kept(base, tmp_path):
     edit(base / "preprocessor_config.json", do_normalize=False)
-    encoder.prepare(str(base), None, tmp_path / "out")
+    pretrained.prepare(str(base), None, tmp_path / "out")
     assert read_json(tmp_path / "out/preprocessor_config.json")["do_normalize"] is False
 
 
@@ -135,13 +135,13 @@ def test_code_of_the_model_s_own_is_not_run(base, tmp_path):
     ran = tmp_path / "ran"
     (base / "modeling.py").write_text(f"open({str(ran)!r}, 'w')\nclass Model: pass\n")
     edit(base / "config.json", auto_map={"AutoModel": "modeling.Model", "AutoConfig": "modeling.Model"})
-    encoder.prepare(str(base), None, tmp_path / "out")
+    pretrained.prepare(str(base), None, tmp_path / "out")
     assert not ran.exists() and "auto_map" not in read_json(tmp_path / "out/config.json")
 
 
 def refuse(base, tmp_path, match):
     with pytest.raises(DataError, match=match):
-        encoder.prepare(str(base), None, tmp_path / "out")
+        pretrained.prepare(str(base), None, tmp_path / "out")
     assert not (tmp_path / "out/card.json").exists()
 
 
@@ -223,12 +223,12 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 def test_a_revision_of_a_folder_is_refused(base, tmp_path):
     with pytest.raises(DataError, match="is a local folder, so its revision must be null, not 'main'"):
-        encoder.prepare(str(base), "main", tmp_path / "out")
+        pretrained.prepare(str(base), "main", tmp_path / "out")
 
 
 def test_a_name_that_is_neither_folder_nor_on_the_hub_is_refused(tmp_path):
     with pytest.raises(DataError, match="encoder ./no/such/folder: is no local folder"):
-        encoder.prepare("./no/such/folder", None, tmp_path / "out")
+        pretrained.prepare("./no/such/folder", None, tmp_path / "out")
 
 
 def test_from_the_hub_the_commit_is_on_the_card(base, tmp_path, monkeypatch):
@@ -240,8 +240,8 @@ def test_from_the_hub_the_commit_is_on_the_card(base, tmp_path, monkeypatch):
         asked.update(options, repository=repository)
         return str(snapshot)
 
-    monkeypatch.setattr(encoder, "snapshot_download", download)
-    encoder.prepare("someone/hubert", "refs/pr/1", tmp_path / "out")
+    monkeypatch.setattr(pretrained, "snapshot_download", download)
+    pretrained.prepare("someone/hubert", "refs/pr/1", tmp_path / "out")
     card = read_json(tmp_path / "out/card.json")
     assert (card["base"], card["revision"], card["commit"]) == ("someone/hubert", "refs/pr/1", commit)
     assert asked["repository"] == "someone/hubert" and asked["revision"] == "refs/pr/1"

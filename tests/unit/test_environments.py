@@ -60,7 +60,7 @@ def imports_of(path):
 
 @pytest.mark.parametrize("rules", sorted((ROOT / "rules").glob("*.smk")), ids=lambda path: path.name)
 def test_a_rules_environment_has_what_its_script_imports(rules):
-    from ser.sources import find_sources
+    from ser.tracing.sources import find_sources
 
     text = rules.read_text()
     scripts = re.findall(r'conda:\s+"\.\./envs/(\w+)\.yaml".*?script:\s+"\.\./workflow_scripts/(\w+\.py)"', text, re.S)

@@ -12,10 +12,10 @@ import pytest
 from made_provenance import add_provenance
 from made_results import METHODS, SPEAKERS, MadeResults
 
-from ser.cells import ORACLE, SPEAKER_MEAN
-from ser.explanation import explain_cell
-from ser.explanation_text import format_explanation
+from ser.evaluation.cells import ORACLE, SPEAKER_MEAN
 from ser.files import DataError, read_json, sha256, write_json
+from ser.tracing.explanation import explain_cell
+from ser.tracing.explanation_text import format_explanation
 
 SCRIPT = Path(__file__).parents[2] / "workflow_scripts" / "explain.py"
 CELL = {"ablation": "other", "calibration": "mu_sigma", "target": "arousal", "split": "test"}

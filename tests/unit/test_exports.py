@@ -6,7 +6,7 @@ import pandas
 import pytest
 from made_results import METHODS, MadeResults
 
-from ser.exports import export_predictions
+from ser.report.audformat_export import export_predictions
 
 
 @pytest.fixture(scope="module")

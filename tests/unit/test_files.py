@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ser.files import DataError, read_json, read_parquet, write_json, write_parquet
-from ser.tensors import read_tensors, write_tensors
+from ser.files import DataError, read_json, write_json
+from ser.formats.parquet import read_parquet, write_parquet
+from ser.formats.tensors import read_tensors, write_tensors
 
 SPEAKERS = {"speaker ä": {"mfcc": [-1.5, 0.1 + 0.2, 1e-9], "n_utterances": 3, "seconds": 12.0}}
 TABLE = pa.table(

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from scipy.special import softmax
 
-from ser.heads import N_MFCC, apply_together, build_head, find_layer, join_heads, set_statistics
-from ser.training import ccc_loss, fix_numerics
+from ser.heads.model import N_MFCC, apply_together, build_head, find_layer, join_heads, set_statistics
+from ser.heads.training import ccc_loss, fix_numerics
 
 fix_numerics(1)  # as a job does, before TensorFlow starts
 

@@ -9,9 +9,10 @@ import soundfile
 import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from ser import encoder, hubert
+from ser.audio.frames import HOP
+from ser.encoders import hubert, pretrained
+from ser.encoders.hubert import Encoder
 from ser.files import DataError
-from ser.hubert import HOP, Encoder
 
 PRE_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 TINY = {
@@ -35,7 +36,7 @@ def make(folder, do_normalize=True, **config):
         if "bias" in name or "norm" in name or "original0" in name:
             parameter.data.mul_(1 + 0.3 * torch.rand_like(parameter)).add_(0.05 * torch.randn_like(parameter))
     extractor = Wav2Vec2FeatureExtractor(do_normalize=do_normalize)
-    encoder.save(model, extractor, folder)
+    pretrained.save(model, extractor, folder)
     return extractor, model
 
 
@@ -169,7 +170,7 @@ def test_four_minutes_of_speech_in_windows_and_as_a_whole(tmp_path, monkeypatch)
     In units of the spread of the whole's last hidden state, over all frames, those beside a seam too.
     """
     demo = Path(__file__).parents[2] / "demo"
-    encoder.prepare(str(demo / "encoder"), None, tmp_path)
+    pretrained.prepare(str(demo / "encoder"), None, tmp_path)
     paths = sorted((demo / "audio").iterdir())
     random.Random(0).shuffle(paths)
     wave = np.concatenate([soundfile.read(path, dtype="float32")[0] for path in paths])[: 240 * 16_000]
@@ -193,7 +194,7 @@ def test_audio_too_short_for_a_frame_is_refused(tmp_path):
 
 def test_weights_that_are_not_the_cards_are_refused(tmp_path):
     model = HubertModel(HubertConfig(**TINY))
-    encoder.save(model, Wav2Vec2FeatureExtractor(), tmp_path)
+    pretrained.save(model, Wav2Vec2FeatureExtractor(), tmp_path)
     Encoder(tmp_path, "cpu")
     weights = tmp_path / "model.safetensors"
     content = bytearray(weights.read_bytes())

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_corpus import TARGETS, make_corpus, read_sheet, write_sheet
 
-from ser import index, manifest
-from ser.content import hash_files
+from ser.corpus import index
+from ser.corpus.file_hashes import hash_files
 from ser.files import DataError, sha256
+from ser.formats import manifest
 
 SETTINGS = {
     "layout": "csv",
@@ -132,11 +133,11 @@ def test_jobs_load_what_the_main_process_wrote(corpus):
 def test_an_unchanged_file_is_not_read_again(corpus, tmp_path, monkeypatch):
     path = corpus / "audio" / "train_0" / "u0.wav"
     os.utime(path, ns=(0, 0))
-    monkeypatch.setattr("ser.content._SETTLED_NS", -(10**12))  # as if the file had been there for long
+    monkeypatch.setattr("ser.corpus.file_hashes._SETTLED_NS", -(10**12))  # as if the file had been there for long
     cache = tmp_path / "cache.parquet"
     expected = {str(path): sha256(path)}
     assert hash_files([str(path)], cache, "audio") == expected
-    monkeypatch.setattr("ser.content._hash_one", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr("ser.corpus.file_hashes._hash_one", lambda _: pytest.fail("read again"))
     assert hash_files([str(path)], cache, "audio") == expected
 
 

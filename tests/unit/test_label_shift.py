@@ -11,8 +11,8 @@ from made_results import METHODS, TARGETS, MadeResults
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from ser.files import read_parquet, write_parquet
-from ser.label_shift import Gaussians, correlate, measure_label_shift, read_features
+from ser.evaluation.label_shift import Gaussians, correlate, measure_label_shift, read_features
+from ser.formats.parquet import read_parquet, write_parquet
 
 
 @pytest.fixture(scope="module")

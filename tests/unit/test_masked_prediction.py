@@ -8,10 +8,10 @@ import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 from transformers.models.hubert.modeling_hubert import _compute_mask_indices
 
-from ser import encoder
+from ser.adaptation.masked_prediction import POSITIONS, MaskedPrediction, draw_spans
+from ser.encoders import pretrained
+from ser.encoders.hubert import Encoder
 from ser.files import DataError
-from ser.hubert import Encoder
-from ser.masked_prediction import POSITIONS, MaskedPrediction, draw_spans
 
 SMALL = {
     "conv_dim": [16] * 7,
@@ -146,7 +146,7 @@ def test_embedding_adds_the_vector_where_pre_training_did(shape, position, tmp_p
     """`hubert.Encoder`, which makes the records, against the model that was trained; three lengths at once."""
     model = make(shape, SPEAKERS, position)
     torch.nn.init.normal_(model.table)
-    encoder.save(model.hubert, Wav2Vec2FeatureExtractor(do_normalize=False), tmp_path, position=position)
+    pretrained.save(model.hubert, Wav2Vec2FeatureExtractor(do_normalize=False), tmp_path, position=position)
     rng = np.random.default_rng(2)
     waves = [rng.standard_normal(n).astype(np.float32) for n in (9000, 16_000, 7000)]
     with torch.no_grad():
@@ -164,6 +164,6 @@ def test_embedding_adds_the_vector_where_pre_training_did(shape, position, tmp_p
 
 
 def test_a_personalised_encoder_is_not_used_without_vectors(tmp_path):
-    encoder.save(make().hubert, Wav2Vec2FeatureExtractor(), tmp_path, position="last")
+    pretrained.save(make().hubert, Wav2Vec2FeatureExtractor(), tmp_path, position="last")
     with pytest.raises(DataError, match="personalised encoder"):
         Encoder(tmp_path, "cpu", 1).embed([np.zeros(1000, np.float32)])

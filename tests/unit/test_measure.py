@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from ser import manifest, measure
+from ser.audio import facts as audio_facts
 from ser.files import DataError, sha256, write_text
-from ser.manifest import Utterance
+from ser.formats import manifest
+from ser.formats.manifest import Utterance
 
 LIMITS = {"min_seconds": 0.1, "max_seconds": 120, "silence_db": -80}
 IDS = ['a, "quoted" id.wav', "b/ç é 语.wav", "c/../d.wav", "e\nf.wav", "g.wav", "h 😀.wav"]
@@ -37,7 +38,7 @@ def write_manifest(folder: Path, utterances: list[Utterance]) -> None:
 
 def run(folder: Path) -> tuple[list[dict], dict]:
     facts, speakers = folder / "out" / "facts.parquet", folder / "out" / "speakers.json"
-    measure.measure_shard(folder / "shard.csv", facts, speakers, **LIMITS)
+    audio_facts.measure_shard(folder / "shard.csv", facts, speakers, **LIMITS)
     return pq.read_table(facts).to_pylist(), json.loads(speakers.read_text(encoding="utf-8"))
 
 
@@ -82,7 +83,7 @@ def test_a_shard_of_rejected_audio_has_the_same_columns(tmp_path):
     make_shard(tmp_path, silent=tuple(range(6)))
     facts, speakers = run(tmp_path)
     assert speakers == {}
-    assert pq.read_schema(tmp_path / "out" / "facts.parquet").equals(measure.FACTS)
+    assert pq.read_schema(tmp_path / "out" / "facts.parquet").equals(audio_facts.FACTS)
     for fact in facts:
         assert (fact["status"], fact["reason"]) == ("rejected", "silent: below -80 dB")
         assert [fact[name] for name in ("duration_s", "sample_rate", "channels", "peak", "rms_db")] == [None] * 5
@@ -91,7 +92,7 @@ def test_a_shard_of_rejected_audio_has_the_same_columns(tmp_path):
 def test_an_empty_manifest_has_empty_results(tmp_path):
     write_manifest(tmp_path, [])
     assert run(tmp_path) == ([], {})
-    assert pq.read_schema(tmp_path / "out" / "facts.parquet").equals(measure.FACTS)
+    assert pq.read_schema(tmp_path / "out" / "facts.parquet").equals(audio_facts.FACTS)
 
 
 def test_a_file_the_index_could_not_read_is_rejected_and_the_rest_goes_on(tmp_path):
@@ -115,7 +116,7 @@ def test_a_file_that_changed_since_it_was_indexed_stops_the_job(tmp_path):
 def test_rows_are_written_in_groups_in_order(tmp_path, monkeypatch):
     make_shard(tmp_path)
     whole = run(tmp_path)
-    monkeypatch.setattr(measure, "ROW_GROUP", 4)
+    monkeypatch.setattr(audio_facts, "ROW_GROUP", 4)
     assert run(tmp_path) == whole
     assert pq.ParquetFile(tmp_path / "out" / "facts.parquet").metadata.num_row_groups == 2
 

@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ser.files import DataError, write_parquet
-from ser.measure import FACTS
-from ser.metadata import describe_corpus
+from ser.audio.facts import FACTS
+from ser.corpus.metadata import describe_corpus
+from ser.files import DataError
+from ser.formats.parquet import write_parquet
 
 
 def write_facts(folder: Path, split: str, shard: int, ids: list[str], rejected: tuple[str, ...] = ()) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser import mfcc
+from ser.audio import mfcc
 
 CORPORA = Path(__file__).parents[2].parent / "shared" / "data"
 # Both take the same float32 transform of the same frames; what differs is the order of sums over at most 2,049 bins

@@ -7,8 +7,8 @@ from made_provenance import add_provenance
 from made_results import METHODS, TARGETS, MadeResults
 
 from ser.files import read_json, write_json
-from ser.heads import build_head
-from ser.model_card import list_inputs, write_model_cards
+from ser.heads.model import build_head
+from ser.report.model_card import list_inputs, write_model_cards
 
 
 @pytest.mark.parametrize("speaker", ["none", "mfcc"])

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser.pldc import average_neighbours, enrolment_order, fit_line, rank_neighbours, weigh_neighbours
+from ser.statistics.enrolment import enrolment_order
+from ser.statistics.pldc import average_neighbours, fit_line, weigh_neighbours
+from ser.statistics.similarity import rank_neighbours
 
 SHIFTS = st.sampled_from(["mu", "sigma", "mu_sigma"])
 numbers = st.integers(-500, 500).map(lambda n: n / 100)

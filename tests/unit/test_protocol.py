@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 from made_results import METHODS, MadeResults
 
-from ser.files import DataError, read_json, read_parquet, write_json, write_parquet
-from ser.methods import Method
-from ser.tables import name_protocol
+from ser.config.calibration_methods import Method
+from ser.evaluation.tables import name_protocol
+from ser.files import DataError, read_json, write_json
+from ser.formats.parquet import read_parquet, write_parquet
 
 
 @pytest.fixture(scope="module")

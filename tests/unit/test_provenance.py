@@ -5,8 +5,8 @@ import importlib.metadata
 import subprocess
 from pathlib import Path
 
-from ser import provenance
 from ser.files import read_json
+from ser.tracing import provenance
 
 ROOT = Path(__file__).parents[2]
 

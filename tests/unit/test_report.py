@@ -13,11 +13,11 @@ import pytest
 from made_report import make_study, report
 
 from ser.files import read_json, write_json, write_text
-from ser.report_corpus import measure_costs, measure_disk
-from ser.report_page import dump_script, format_size, format_time
-from ser.report_summary import count_differences, format_interval, format_number, list_cautions
-from ser.report_tables import collect_training, group_rows
-from ser.report_vectors import BINS, project
+from ser.report.datasets import collect_training, group_rows
+from ser.report.page import dump_script, format_size, format_time
+from ser.report.run import measure_costs, measure_disk
+from ser.report.speaker_map import BINS, project
+from ser.report.summary import count_differences, format_interval, format_number, list_cautions
 
 KEY = ("ablation", "calibration", "target", "split")
 HOSTILE = "<script>document.title=1</script>&amp;"

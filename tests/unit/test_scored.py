@@ -8,11 +8,13 @@ import pyarrow as pa
 import pytest
 from made_corpus import make_corpus, write_utterance
 
-from ser import index, manifest
-from ser.files import DataError, write_json, write_parquet
-from ser.methods import Method
-from ser.recordings import check_sets, read_recordings
-from ser.scored import score_recordings
+from ser.config.calibration_methods import Method
+from ser.corpus import index
+from ser.corpus.recordings import check_sets, read_recordings
+from ser.evaluation.recording_scores import score_recordings
+from ser.files import DataError, write_json
+from ser.formats import manifest
+from ser.formats.parquet import write_parquet
 
 TARGETS = ["valence", "arousal"]
 
@@ -199,7 +201,7 @@ def study(tmp_path):
         predictions.append(
             write_calibrated(tmp_path / f"plain-{seed}.parquet", GUESTS, files["values"][seed], ("none",))
         )
-    evidence = {"enrolment": [], "hubert": [], "mfcc": []}
+    evidence = {"enrolment": [], "encoder": [], "mfcc": []}
     arguments = {
         "name": "guests",
         "ablation": "base",

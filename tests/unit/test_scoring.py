@@ -8,11 +8,12 @@ import pyarrow as pa
 import pytest
 from made_results import METHODS, POLICY, TARGETS, MadeResults
 
-from ser.cells import CONSTANT, ORACLE, SPEAKER_MEAN, Cell
-from ser.files import DataError, read_json, read_parquet, write_json, write_parquet
-from ser.moments import Policy, measure_speakers, stack
-from ser.scoring import compute_gini, list_speakers, score_cell, summarise_speakers
-from ser.tables import format_cell, join_values
+from ser.evaluation.cells import CONSTANT, ORACLE, SPEAKER_MEAN, Cell
+from ser.evaluation.scoring import compute_gini, list_speakers, score_cell, summarise_speakers
+from ser.files import DataError, read_json, write_json
+from ser.formats.csv_files import format_cell, join_values
+from ser.formats.parquet import read_parquet, write_parquet
+from ser.statistics.moments import Policy, measure_speakers, stack
 
 # The contract, from the design.
 COLUMNS = (

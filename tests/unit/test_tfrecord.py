@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ser import tfrecord
 from ser.files import DataError
+from ser.formats import tfrecord
 
 arrays = st.sampled_from([np.float16, np.float32]).flatmap(
     lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=9))

@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ser import tfrecord
-from ser.ccc import compute_ccc
-from ser.features import batch, open_features, read_labels, read_shape, read_speakers
 from ser.files import DataError, write_json
-from ser.prediction import load_heads, predict_split
-from ser.training import fix_numerics, train_ablation
-from ser.training_data import Split
+from ser.formats import tfrecord
+from ser.heads.features import batch, open_features, read_labels, read_shape, read_speakers
+from ser.heads.prediction import load_heads, predict_split
+from ser.heads.training import fix_numerics, train_ablation
+from ser.heads.training_data import Split
+from ser.statistics.ccc import compute_ccc
 
 fix_numerics(1)  # as a job does, before TensorFlow starts
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_training import TARGETS, TRAINING, ablation, make_split, run_training
 
+from ser.config.tuning_grid import apply_point, list_points, resolve_tuned
 from ser.files import DataError, read_json
-from ser.grid import apply_point, list_points, resolve_tuned
-from ser.tuning import read_score, tune_ablation
+from ser.heads.tuning import read_score, tune_ablation
 
 GRID = {"learning_rate": [0.03, 0.0001], "mlp": [[8], [16, 8]], "transformer": [{"width": 4}]}
 TRANSFORMER = {"head": "transformer", "units": {"width": 8, "max_frames": 100}, "training": TRAINING}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ser.weighting import weigh_speakers
+from ser.heads.weighting import weigh_speakers
 
 
 def test_votes_by_hand():

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from made_corpus import make_corpus, read_sheet, write_sheet
 
-from ser import index
+from ser.corpus import index
 from ser.files import DataError, read_json
 
 SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ser import orphans
+from ser.tracing import orphans
 
 RESULTS = Path("results")
 MADE_NOW = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ser.sources import find_sources
+from ser.tracing.sources import find_sources
 
 SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
 RULES = SCRIPTS.parent / "rules"

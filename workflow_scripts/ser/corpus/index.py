@@ -1,0 +1,151 @@
+"""The index: what the corpus is made of, as small files that change only when the content does.
+
+Made once a run, by the main process, while the workflow is read. Everything after it depends on these files and never
+on the audio folder or the sheet themselves, which would be too many inputs (audio) or one too many things (sheet).
+"""
+
+import hashlib
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ser.corpus.file_hashes import hash_files
+from ser.corpus.recordings import PREFIX, read_recordings
+from ser.corpus.sheet import Corpus, raise_problems, read_corpus
+from ser.files import DataError, read_json, write_json
+from ser.formats.csv_files import format_rows
+from ser.formats.manifest import Utterance, shard_of, write_if_changed
+
+FOLDER = Path("results/manifests")
+_INDEX = FOLDER / "index.json"
+
+
+@dataclass(frozen=True)
+class Index:
+    """Digests of the content that rules depend on. `shards`: split -> shard -> digest of its manifest.
+
+    `scored` has the shards of recordings without labels: their features are made as a split's are, but they are none
+    of the study's.
+    """
+
+    shards: dict[str, dict[str, str]]
+    labels: dict[str, str]
+    encoders: dict[str, str]
+    scored: dict[str, dict[str, str]]
+
+    @property
+    def test_splits(self) -> list[str]:
+        return sorted(set(self.shards) - {"train", "validation"})
+
+
+def build(corpus_settings: dict, encoders: dict[str, dict], scored: dict[str, dict] | None = None) -> Index:
+    """Index the corpus, the encoder folders and recordings to be scored (settings by split).
+
+    Writes manifests and label slices where their content changed.
+    """
+    scored = scored or {}
+    corpus = read_corpus(corpus_settings)
+    recordings = {split: read_recordings(split, settings) for split, settings in scored.items()}
+    files = [row.path for row in corpus.rows] + [row.path for rows in recordings.values() for row in rows]
+    digests = hash_files(files, FOLDER / "audio_digests.parquet", "audio")
+    raise_problems(
+        [f"{corpus.sheet}, row {row.line}: {row.path} is not on disk" for row in corpus.rows if row.path not in digests]
+        + [f"{row.path} is not on disk" for rows in recordings.values() for row in rows if row.path not in digests]
+    )
+    texts = _format_files(corpus, digests, corpus_settings)
+    for split, rows in recordings.items():
+        texts |= _format_manifests(((split, *row) for row in rows), digests, scored[split]["shards"])
+    for path, text in texts.items():
+        write_if_changed(path, text)
+    for path in sorted(FOLDER.glob("*/*.csv")):
+        if path not in texts:
+            path.unlink()
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
+    shards: dict[str, dict[str, str]] = defaultdict(dict)
+    labels = {}
+    for path, text in sorted(texts.items()):
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if path.name == "labels.csv":
+            labels[path.parent.name] = digest
+        else:
+            shards[path.parent.name][path.stem.removeprefix("shard-")] = digest
+    index = Index(
+        {split: found for split, found in shards.items() if split not in scored},
+        labels,
+        {name: _digest_encoder(name, spec) for name, spec in encoders.items()},
+        {split: shards[split] for split in sorted(scored)},
+    )
+    described = {**vars(index), "left_out": dict(sorted(corpus.left_out.items()))}
+    if _read_described() != described:
+        write_json(_INDEX, described)
+        _report(corpus, index)
+        for split, rows in recordings.items():
+            speakers = len({row.speaker_id for row in rows})
+            what = f"{len(rows)} recordings of {speakers} speakers"
+            print(f"{scored[split]['folder']}: {split.removeprefix(PREFIX)}: {what}", file=sys.stderr)
+    return index
+
+
+def _read_described() -> dict | None:
+    """The index of the last run; None where there is none, or a damaged one."""
+    try:
+        return read_json(_INDEX)
+    except (FileNotFoundError, DataError):
+        return None
+
+
+def load() -> Index:
+    """The index as the main process of this run wrote it (for jobs, which read the workflow again)."""
+    described = read_json(_INDEX)
+    described.pop("left_out")
+    return Index(**described)
+
+
+def _format_files(corpus: Corpus, digests: dict[str, str], settings: dict) -> dict[Path, str]:
+    """The text of every manifest and label slice: `{path: CSV}`."""
+    labels: dict[str, list[tuple]] = defaultdict(list)
+    for row in corpus.rows:
+        labels[row.split].append((row.utterance_id, row.speaker_id, *row.labels))  # a float as short as can be, None ""
+    header = ("utterance_id", "speaker_id", *settings["targets"])
+    utterances = ((row.split, row.utterance_id, row.path, row.speaker_id) for row in corpus.rows)
+    return _format_manifests(utterances, digests, settings["shards"]) | {
+        FOLDER / split / "labels.csv": format_rows(header, rows) for split, rows in labels.items()
+    }
+
+
+def _format_manifests(
+    utterances: Iterable[tuple[str, str, str, str]], digests: dict[str, str], n_shards: int
+) -> dict[Path, str]:
+    """The text of the manifests of `(split, utterance id, path, speaker)`: `{path: CSV}`."""
+    shards: dict[str, str] = {}
+    rows: dict[tuple[str, str], list[tuple]] = defaultdict(list)
+    for split, utterance, path, speaker in utterances:
+        if (shard := shards.get(speaker)) is None:
+            shard = shards[speaker] = f"shard-{shard_of(speaker, n_shards):03d}.csv"
+        rows[split, shard].append((utterance, path, speaker, digests[path]))
+    return {FOLDER / split / shard: format_rows(Utterance._fields, found) for (split, shard), found in rows.items()}
+
+
+def _digest_encoder(name: str, spec: dict) -> str:
+    """A digest of the files of a local encoder folder; of a hub model, its name and revision."""
+    folder = Path(spec["base"])
+    if not folder.is_dir():
+        return f"{spec['base']}@{spec['revision']}"
+    files = sorted(str(path) for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
+    if not files:
+        raise DataError(f"encoders.{name}.base: {folder} holds no config.json and no .safetensors file")
+    digests = hash_files(files, FOLDER / f"encoder-{name}-digests.parquet", f"encoder {name}")
+    listing = "".join(f"{Path(path).name} {digests[path]}\n" for path in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _report(corpus: Corpus, index: Index) -> None:
+    for split in ("train", "validation", *index.test_splits):
+        rows = [row for row in corpus.rows if row.split == split]
+        speakers = len({row.speaker_id for row in rows})
+        print(f"{corpus.sheet}: {split}: {len(rows)} utterances of {speakers} speakers", file=sys.stderr)
+    for what, count in sorted(corpus.left_out.items()):
+        print(f"{corpus.sheet}: {count} utterances with {what} left out", file=sys.stderr)

@@ -1,0 +1,104 @@
+"""Recordings without labels that a trained ablation is applied to: a folder, and who speaks in which file."""
+
+import os
+import posixpath
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from ser.config.calibration_methods import Method
+from ser.corpus.sheet import raise_problems, read_columns
+from ser.files import DataError
+
+# In the paths of results a set of recordings stands where a split does; no split's name has a dot.
+PREFIX = "scored."
+_UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters; bytes of a file name that are not UTF-8
+
+
+class Recording(NamedTuple):
+    """One file of a set. The speaker is `set/name`: nobody whom the corpus, or another set, calls by that name."""
+
+    utterance_id: str
+    path: str
+    speaker_id: str
+
+
+def check_sets(sets: dict[str, dict], ablations: dict[str, dict], methods: list[Method]) -> dict[str, dict]:
+    """The sets (the `scored` section of the config) by the name of their split; a DataError names what cannot be."""
+    applied = ["none", *(method.name for method in methods if _applies(method))]
+    for name, settings in sets.items():
+        for key, allowed in {"ablation": list(ablations), "calibration": applied}.items():
+            if settings[key] not in allowed:
+                raise DataError(
+                    f"config: scored.{name}: {key} is {settings[key]!r}, expected one of {', '.join(allowed)}"
+                )
+    return {PREFIX + name: settings for name, settings in sets.items()}
+
+
+def _applies(method: Method) -> bool:
+    """Random neighbours are a control; enrolment leaves the enrolled utterances without a prediction."""
+    return method.neighbours != "random" and not method.enrolment
+
+
+def read_recordings(split: str, settings: dict) -> list[Recording]:
+    """The files of a set, sorted: all that are in speakers' folders, or those that its sheet lists.
+
+    Raises DataError for a set without files, and by file or row for what has no speaker, is listed twice or is outside
+    the folder.
+    """
+    name, folder = split.removeprefix(PREFIX), settings["folder"]
+    if not os.path.isdir(folder):
+        raise DataError(f"config: scored.{name}.folder: {folder!r} is not a folder")
+    if settings["sheet"]:
+        files = _read_sheet(Path(folder, settings["sheet"]), folder, f"scored.{name}.folder and scored.{name}.sheet")
+    else:
+        files = _walk(folder)
+    if not files:
+        raise DataError(f"config: scored.{name}: there is no file in the folders of {folder!r}")
+    return sorted(Recording(file, posixpath.join(folder, file), f"{name}/{speaker}") for file, speaker in files.items())
+
+
+def _read_sheet(sheet: Path, folder: str, keys: str) -> dict[str, str]:
+    """The speaker of each file of a sheet."""
+    files: dict[str, str] = {}
+    problems = []
+    for line, (file, speaker) in read_columns(sheet, ["file", "speaker"], keys):
+        where, path = f"{sheet}, row {line}", posixpath.normpath(file)
+        if not file or _UNFIT.search(file) or file.startswith("/") or path.split("/")[0] == "..":
+            problems.append(f"{where}: file {file!r} is not a path inside {folder!r}")
+        elif path in files:
+            problems.append(f"{where}: file {file!r} is listed already")
+        elif not speaker or _UNFIT.search(speaker):
+            problems.append(f"{where}: speaker {speaker!r} is not a speaker id")
+        files.setdefault(path, speaker)
+    raise_problems(problems)
+    return files
+
+
+def _leads_back(place: str, name: str) -> bool:
+    """Whether a folder is a link to one that holds it: following it would never end."""
+    target, own = os.path.realpath(os.path.join(place, name)), os.path.realpath(place)
+    return os.path.commonpath([target, own]) == target
+
+
+def _walk(folder: str) -> dict[str, str]:
+    """The speaker of each file: the folder that it is in, or that its folder is in; hidden files are left out."""
+    files: dict[str, str] = {}
+    problems = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(place, name)]
+        for name in names:
+            path = Path(place, name).relative_to(folder)
+            if name.startswith("."):
+                continue
+            if _UNFIT.search(str(path)):
+                problems.append(f"{folder}: the name {str(path)!r} has control characters or is not UTF-8")
+            elif len(path.parts) == 1:
+                problems.append(
+                    f"{folder}: {name!r} lies in no speaker's folder; expected {folder}/SPEAKER/{name}, "
+                    "or a sheet with file,speaker"
+                )
+            else:
+                files[path.as_posix()] = path.parts[0]
+    raise_problems(sorted(problems))
+    return files

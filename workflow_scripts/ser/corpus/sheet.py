@@ -1,0 +1,225 @@
+"""Corpora: a label sheet in one of the supported layouts, read into checked rows."""
+
+import csv
+import math
+import posixpath
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ser.corpus.audformat import Database
+from ser.files import DataError
+
+MSP_SHEETS = ("labels_consensus.csv", "labels_concensus.csv")  # the second is how older releases spell it
+MSP_TARGETS = {"valence": "EmoVal", "arousal": "EmoAct", "dominance": "EmoDom"}
+MSP_SPLITS = {
+    "Train": "train",
+    "Development": "validation",
+    "Validation": "validation",
+    "Test1": "test1",
+    "Test2": "test2",
+    "Test3": "test3",
+}
+_AUDIO = {"csv": "audio", "msp_podcast": "Audios", "audformat": ""}  # the layouts' own folders
+_SHOWN = 10  # problems named before the rest is only counted
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One utterance of the sheet. `labels` has one value a target, None where a test split withholds it."""
+
+    line: int | str  # a row's number; in a database of several tables with the table's name
+    utterance_id: str
+    path: str
+    speaker_id: str
+    split: str
+    labels: tuple[float | None, ...]
+
+
+@dataclass
+class Corpus:
+    """A corpus as its sheet describes it; rows sorted by utterance id."""
+
+    sheet: Path
+    rows: list[Row]
+    left_out: Counter = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    file: str
+    speaker: str
+    split: str
+    targets: dict[str, str]  # target -> column
+    splits: dict[str, str]  # value in the sheet -> split
+    tables: dict[str, str] | str | None = None  # of a database in audformat
+
+
+def read_corpus(settings: dict) -> Corpus:
+    """Read and check the sheet of a corpus (the `corpus` section of the config, defaults filled in).
+
+    Raises DataError that lists what is wrong by file and row: a missing or duplicate column, a file listed twice or
+    outside the audio folder, a label that is no number or out of range, a speaker in two splits, an unknown split.
+    """
+    folder = Path(settings["folder"])
+    layout, sheet = _find_layout(settings, folder)
+    audio = posixpath.join(settings["folder"], settings["audio"] or _AUDIO[settings["layout"]])
+    corpus, name = Corpus(sheet, []), str(sheet)
+    problems: list[str] = []
+    unknown = {name.casefold() for name in settings["unknown_speakers"]}
+    lowest, highest = settings["label_range"]
+    lines: dict[str, int] = {}
+    speakers: dict[str, tuple[str, int]] = {}
+    for line, cells in _read_cells(sheet, layout) if layout.tables is None else _read_tables(sheet, layout):
+        file, speaker, split_cell, label_cells = cells
+        where = f"{name}, row {line}"
+        path = posixpath.normpath(file)
+        if not file or _CONTROL.search(file) or file.startswith("/") or path.split("/")[0] == "..":
+            problems.append(f"{where}: {layout.file} {file!r} is not a path inside the audio folder")
+            continue
+        if path in lines:
+            problems.append(f"{where}: {layout.file} {file!r} is listed already in row {lines[path]}")
+            continue
+        lines[path] = line
+        split = layout.splits.get(split_cell)
+        if split is None:
+            problems.append(
+                f"{where}: {layout.split} {split_cell!r} is unknown; expected one of {', '.join(layout.splits)}"
+            )
+            continue
+        if not speaker or _CONTROL.search(speaker):
+            problems.append(f"{where}: {layout.speaker} {speaker!r} is not a speaker id")
+            continue
+        if speaker.casefold() in unknown:
+            corpus.left_out[f"{layout.speaker} {speaker!r}"] += 1
+            continue
+        first = speakers.setdefault(speaker, (split, line))
+        if first[0] != split:
+            problems.append(
+                f"{where}: speaker {speaker!r} is in split {split!r}, but in {first[0]!r} in row {first[1]}; "
+                "a speaker belongs to one split"
+            )
+        labels = []
+        for (target, column), cell in zip(layout.targets.items(), label_cells, strict=True):
+            value = _parse_label(cell, lowest, highest)
+            if value is None and not (cell == "" and split not in ("train", "validation")):
+                problems.append(f"{where}: {column} {cell!r} is not a number from {lowest:g} to {highest:g} ({target})")
+            labels.append(value)
+        corpus.rows.append(Row(line, file, posixpath.join(audio, path), speaker, split, tuple(labels)))
+    corpus.rows.sort(key=lambda row: row.utterance_id)
+    problems += _check_withheld(corpus, layout)
+    raise_problems(problems)
+    for split in ("train", "validation"):
+        if not any(row.split == split for row in corpus.rows):
+            raise DataError(f"{sheet}: no utterance of a known speaker is in split {split!r}; training needs both")
+    return corpus
+
+
+def raise_problems(problems: list[str]) -> None:
+    """Raise a DataError that lists the problems, if there are any."""
+    if problems:
+        more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise DataError("\n".join([*problems[:_SHOWN], *more]))
+
+
+def _find_layout(settings: dict, folder: Path) -> tuple[_Layout, Path]:
+    targets = settings["targets"]
+    splits = {name: name for name in ("train", "validation", *settings["test_splits"])}
+    if settings["layout"] == "audformat":
+        tables, names = settings["tables"], settings["columns"]
+        splits = {name: name for name in tables} if isinstance(tables, dict) else splits | {"dev": "validation"}
+        columns = {target: names.get(target, target) for target in targets}
+        layout = _Layout("file", names.get("speaker", "speaker"), names.get("split", "split"), columns, splits, tables)
+        return layout, folder / (settings["sheet"] or "db.yaml")
+    if settings["layout"] == "csv":
+        layout = _Layout("file", "speaker", "split", {target: target for target in targets}, splits)
+        return layout, folder / (settings["sheet"] or "labels.csv")
+    unknown = [target for target in targets if target not in MSP_TARGETS]
+    if unknown:
+        raise DataError(f"corpus.targets: {unknown[0]!r} is not in layout msp_podcast; it has {', '.join(MSP_TARGETS)}")
+    layout = _Layout("FileName", "SpkrID", "Split_Set", {target: MSP_TARGETS[target] for target in targets}, MSP_SPLITS)
+    if settings["sheet"]:
+        return layout, folder / settings["sheet"]
+    for name in MSP_SHEETS:
+        if (folder / "Labels" / name).is_file():
+            return layout, folder / "Labels" / name
+    raise DataError(f"{folder / 'Labels'}: holds neither {' nor '.join(MSP_SHEETS)}; name the sheet in corpus.sheet")
+
+
+def _read_tables(sheet: Path, layout: _Layout):
+    return Database(sheet).read_rows(layout.tables, layout.speaker, layout.split, layout.targets.values())
+
+
+def _read_cells(sheet: Path, layout: _Layout):
+    wanted = [layout.file, layout.speaker, layout.split, *layout.targets.values()]
+    for line, (file, speaker, split, *labels) in read_columns(sheet, wanted, "corpus.folder and corpus.sheet"):
+        yield line, (file, speaker, split, labels)
+
+
+def read_columns(sheet: Path, wanted: list[str], keys: str):
+    """Yield `(line, cells)` of each row of a CSV sheet: the wanted columns' cells, without white space around them.
+
+    Raises DataError for what is no such sheet; `keys` are those of the config that name it.
+    """
+    line = 0
+    try:
+        with open(sheet, encoding="utf-8-sig", newline="") as file:
+            head = file.readline()
+            if not head.strip():
+                raise DataError(
+                    f"{sheet}: is empty, or its first line is; expected a header with {wanted[0]}, {wanted[1]}, ..."
+                )
+            separator = max(",;\t", key=head.count)
+            header = [name.strip() for name in next(csv.reader([head], delimiter=separator))]
+            for name in wanted:
+                if header.count(name) != 1:
+                    found = f"the header has {', '.join(map(repr, header))}"
+                    what = "missing" if name not in header else "there more than once"
+                    raise DataError(f"{sheet}: column {name!r} is {what}; {found}")
+            places = [header.index(name) for name in wanted]
+            rows, line = csv.reader(file, delimiter=separator, strict=True), 1
+            for row in rows:
+                line = rows.line_num + 1
+                if not row or not any(row):
+                    continue
+                if len(row) != len(header):
+                    raise DataError(f"{sheet}, row {line}: has {len(row)} cells; the header has {len(header)}")
+                yield line, [row[place].strip() for place in places]
+    except FileNotFoundError:
+        raise DataError(f"{sheet}: there is no such label sheet; set {keys}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{sheet}: is not UTF-8 ({error}); save it as UTF-8") from error
+    except csv.Error as error:
+        raise DataError(f"{sheet}, row {line + 1}: cannot be read as CSV ({error})") from error
+    except OSError as error:
+        raise DataError(f"{sheet}: cannot be read ({error.strerror})") from error
+
+
+def _parse_label(cell: str, lowest: float, highest: float) -> float | None:
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    if "_" in cell:  # Python's way to group digits
+        return None
+    return value if math.isfinite(value) and lowest <= value <= highest else None
+
+
+def _check_withheld(corpus: Corpus, layout: _Layout) -> list[str]:
+    """A test split gives a target's label for all of its utterances or for none: a lone blank is a mistake."""
+    total, blank, first = Counter(), Counter(), {}
+    for row in corpus.rows:
+        total[row.split] += 1
+        if None in row.labels:
+            for target, label in zip(layout.targets, row.labels, strict=True):
+                if label is None:
+                    blank[row.split, target] += 1
+                    first.setdefault((row.split, target), row.line)
+    return [
+        f"{corpus.sheet}, row {first[key]}: {key[1]} is blank, but {total[key[0]] - count} other utterances of split "
+        f"{key[0]!r} have it; give it for all, or for none where it is withheld"
+        for key, count in blank.items()
+        if count < total[key[0]] and key[0] not in ("train", "validation")
+    ]

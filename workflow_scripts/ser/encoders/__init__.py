@@ -1,0 +1,1 @@
+"""Speech encoders, and the embeddings that they make of a shard."""

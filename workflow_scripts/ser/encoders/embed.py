@@ -1,0 +1,242 @@
+"""Embedding a shard: audio decoded ahead, records in order of id, unchanged records taken from the last run."""
+
+import contextlib
+import glob
+import hashlib
+import heapq
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ser.audio.frames import SAMPLE_RATE
+from ser.encoders.decoding import HELD_SAMPLES, decode_ahead
+from ser.files import DataError, atomic, read_json, sha256
+from ser.formats import manifest as manifests
+from ser.formats.manifest import Utterance
+from ser.formats.tfrecord import Record, read, writer
+
+log = logging.getLogger(__name__)
+
+DECODE_AHEAD = {"cpu": 4, "cuda": 128}  # utterances: what a batch needs, and no more memory than that
+
+Batch = list[tuple[Utterance, np.ndarray]]  # utterances with their samples
+Records = dict[str, Record]  # an utterance's "pooled" record and, where frames are made, its "frames" record
+
+
+def embed_shard(
+    manifest: str | Path,
+    encoder_dir: str | Path,
+    pooled_path: str | Path,
+    frames_path: str | Path | None,
+    *,
+    frames_layer: int | None,
+    dtype: str,
+    device: str,
+    threads: int | None,
+    audio: dict,
+    reuse_dir: str | Path | None,
+    fingerprint: str,
+    vectors_path: str | Path | None = None,
+) -> None:
+    """Write a shard's pooled records and, where `frames_path` is given, the frames of layer `frames_layer`.
+
+    `audio` holds `min_seconds`, `max_seconds` and `silence_db`; utterances that it rejects have no record. With
+    `reuse_dir` (one folder an encoder and split), records of the last run are taken where the audio's content, the
+    encoder, the options and the caller's `fingerprint` (of the code) are the same, and hard links to this run's files
+    are left there for the next one. A personalised encoder needs `vectors_path`, the vectors of the shard's speakers
+    (`placement.write_shard`). Raises DataError where an embedding does not fit `dtype`.
+    """
+    encoder_dir, device = Path(encoder_dir), _resolve(device)
+    outputs = {"pooled": Path(pooled_path)} | ({"frames": Path(frames_path)} if frames_path else {})
+    layers = read_json(encoder_dir / "card.json")["layers"]
+    if frames_path is None:
+        frames_layer = None
+    elif frames_layer is None or not -layers - 1 <= frames_layer <= layers:
+        raise DataError(
+            f"frames layer {frames_layer}: the encoder {encoder_dir} has layers 0 to {layers} (or -1, the last)"
+        )
+    else:
+        frames_layer %= layers + 1  # -1 is the last
+    utterances = manifests.read(manifest)
+    shard = Path(manifest).stem
+    vectors = read_json(vectors_path) if vectors_path else None
+    stash: dict[str, Path] = {}
+    if reuse_dir:
+        key = _fingerprint(encoder_dir, [frames_layer, dtype, device, audio, fingerprint, vectors])
+        stash = {kind: Path(reuse_dir) / f"{shard}-{key}.{kind}.tfrecord" for kind in outputs}
+    reusable = _reusable(stash.values(), utterances)
+    todo = [utterance for utterance in utterances if utterance.utterance_id not in reusable]
+    log.info("%s: %d utterances to embed, %d reused from the last run", shard, len(todo), len(reusable))
+    speakers = {utterance.utterance_id: utterance.speaker_id for utterance in utterances}
+    embedded = 0
+    with contextlib.ExitStack() as stack:
+        put = {kind: stack.enter_context(writer(path)) for kind, path in outputs.items()}
+        old = _old_records(stash, reusable)
+        new = stack.enter_context(
+            contextlib.closing(_embed(todo, encoder_dir, frames_layer, dtype, device, threads, audio, vectors))
+        )
+        # both in order of id, as manifests are: merged, they need the memory of one record each
+        for records in heapq.merge(old, new, key=lambda records: records["pooled"].utterance_id):
+            utterance_id = records["pooled"].utterance_id
+            embedded += utterance_id not in reusable
+            for kind, record in records.items():
+                put[kind](replace(record, speaker_id=speakers[utterance_id]))
+    log.info("%s: %d reused, %d embedded, %d rejected", shard, len(reusable), embedded, len(todo) - embedded)
+    for kind, path in stash.items():
+        _keep(outputs[kind], path)
+    if reuse_dir:
+        for path in Path(reuse_dir).glob(f"{glob.escape(shard)}-*.tfrecord"):
+            if path not in stash.values():
+                path.unlink()
+
+
+def _embed(
+    utterances: list[Utterance],
+    encoder_dir: Path,
+    frames_layer: int | None,
+    dtype: str,
+    device: str,
+    threads: int | None,
+    audio: dict,
+    vectors: dict[str, list[float]] | None,
+) -> Iterator[Records]:
+    """Yield the records of the utterances in order, without the rejected ones."""
+    if not utterances:
+        return
+    from ser.encoders.hubert import Encoder  # torch: 2 s that a job with nothing to embed saves
+
+    threads = threads or 1
+    encoder = Encoder(encoder_dir, device, 1)
+    decoded = decode_ahead(utterances, audio, DECODE_AHEAD[device], threads)
+
+    def embed(batch: Batch) -> list:
+        own = None if vectors is None else [vectors[utterance.speaker_id] for utterance, _ in batch]
+        return encoder.embed([samples for _, samples in batch], frames_layer, own)
+
+    batches = _batches(decoded, encoder.batch_seconds * SAMPLE_RATE)
+    embedded = _side_by_side(embed, batches, threads if device == "cpu" else 1)
+    total, heard = len(utterances), 0.0
+    with tqdm(total=total, unit="utterance", mininterval=5) as progress, contextlib.closing(decoded):
+        for batch, results in embedded:
+            for (utterance, samples), result in zip(batch, results, strict=True):
+                arrays = {"pooled": result.pooled} | ({} if result.frames is None else {"frames": result.frames})
+                yield {kind: _record(utterance, result.n_frames, array, dtype) for kind, array in arrays.items()}
+                heard += len(samples) / SAMPLE_RATE
+                progress.set_postfix_str(f"{heard:.0f} s of audio", refresh=False)
+                progress.update()
+
+
+def _side_by_side(embed: Callable, batches: Iterable[Batch], workers: int) -> Iterator[tuple[Batch, list]]:
+    """Each batch with what `embed` makes of it, in order; so many at a time, with one thread of arithmetic each.
+
+    Two threads on two utterances are faster than both on one, and what they compute does not depend on their number.
+    """
+    import torch
+
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        pending: deque = deque()
+        try:
+            for batch in batches:
+                pending.append((batch, pool.submit(embed, batch)))
+                samples = sum(len(samples) for batch, _ in pending for _, samples in batch)
+                while len(pending) > 2 * workers or (samples > HELD_SAMPLES and pending):
+                    batch, future = pending.popleft()
+                    yield batch, future.result()
+                    samples -= sum(len(samples) for _, samples in batch)
+            for batch, future in pending:
+                yield batch, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _batches(decoded: Iterable[tuple[Utterance, np.ndarray]], samples: int) -> Iterator[list]:
+    """Group utterances until a group holds at least so many samples."""
+    batch, total = [], 0
+    for item in decoded:
+        batch.append(item)
+        total += len(item[1])
+        if total >= samples:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch
+
+
+def _record(utterance: Utterance, n_frames: int, array: np.ndarray, dtype: str) -> Record:
+    with np.errstate(over="ignore"):
+        stored = array.astype(dtype)
+    if not np.isfinite(stored).all():
+        if np.isfinite(array).all():
+            largest = np.abs(array).max()
+            raise DataError(
+                f"utterance {utterance.utterance_id}: its embedding reaches {largest:.3g}, too large for {dtype}; "
+                "set dtype: float32"
+            )
+        raise DataError(f"utterance {utterance.utterance_id}: its embedding is not finite; check the encoder's weights")
+    return Record(utterance.utterance_id, utterance.speaker_id, utterance.sha256, n_frames, stored)
+
+
+def _resolve(device: str) -> str:
+    """`auto` as `cuda` or `cpu`; where the machine has no NVIDIA driver, without importing torch to say so."""
+    if device != "auto":
+        return device
+    if not any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg"))):
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _fingerprint(encoder_dir: Path, options: list) -> str:
+    """A digest of everything but the audio that an embedding depends on."""
+    parts = [
+        read_json(encoder_dir / "card.json")["weights_sha256"],
+        *(sha256(encoder_dir / name) for name in ("config.json", "preprocessor_config.json")),
+        *(importlib.metadata.version(name) for name in ("torch", "transformers")),
+        *options,
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _reusable(stash: Iterable[Path], utterances: list[Utterance]) -> set[str]:
+    """Ids of the utterances that every file of the stash holds, whole, with the audio's present content."""
+    contents = {utterance.utterance_id: utterance.sha256 for utterance in utterances}
+    found = []
+    for path in stash:
+        try:
+            found.append({r.utterance_id for r in read(path) if contents.get(r.utterance_id) == r.sha256})
+        except FileNotFoundError:
+            return set()
+        except DataError as error:
+            log.warning("nothing is reused: %s", error)
+            return set()
+    return set.intersection(*found) if found else set()
+
+
+def _old_records(stash: dict[str, Path], reusable: set[str]) -> Iterator[Records]:
+    if not reusable:
+        return
+    files = [(record for record in read(path) if record.utterance_id in reusable) for path in stash.values()]
+    for records in zip(*files, strict=True):
+        yield dict(zip(stash, records, strict=True))
+
+
+def _keep(path: Path, link: Path) -> None:
+    """Hard-link a finished file as `link`; where the file system has no hard links between the two, copy it."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(link) as temporary:
+        temporary.unlink()
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)

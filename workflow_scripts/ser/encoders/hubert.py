@@ -1,0 +1,324 @@
+"""HuBERT's forward pass for embedding: every layer pooled over time, one utterance independent of the next.
+
+The arithmetic is that of `transformers.HubertModel` in evaluation mode (Hsu et al. 2021, arXiv 2106.07447), which the
+tests hold it against; this module needs torch alone. Utterances of a batch are packed end to end, not padded: what
+works frame by frame runs on the packed frames, what mixes frames (convolutions, attention) on each utterance.
+
+Audio of more than `WHOLE` frames goes through the Transformer in windows of `INNER` frames that see `CONTEXT` more on
+either side; the convolutional front and its normalisation are exact at any length, and memory does not grow with it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from ser.audio.frames import FRAMES_A_SECOND, HOP, WINDOW
+from ser.files import DataError, read_json, sha256
+
+INNER, CONTEXT = 3000, 500  # frames: a minute, seeing 10 s more on either side
+WHOLE = INNER + 2 * CONTEXT  # frames
+# Audio that the caller should bring at once, s. On a CPU a batch is one utterance, so that nothing depends on others.
+BATCH_SECONDS = {"cpu": 0, "cuda": 240}
+CHUNK = {"cpu": 100, "cuda": 3000}  # frames of the convolutional front at once: what a cache holds
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """What an encoder makes of one utterance."""
+
+    pooled: np.ndarray  # (layers + 1, width) float32, the mean over time of each hidden state
+    frames: np.ndarray | None  # (n_frames, width) float32 of one layer, where asked for
+    n_frames: int  # at 50 Hz
+
+
+class Linear:
+    """(frames, in) -> (frames, out).
+
+    On a CPU by oneDNN with its weight packed once and GELU fused: torch hands float32 products to MKL, which on AMD
+    processors reaches half of oneDNN's speed (benchmarks/embed.py shows both).
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, like: torch.Tensor):
+        self.weight, self.bias = weight.to(like), None if bias is None else bias.to(like)
+        self.onednn = like.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        if self.onednn:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
+
+    def __call__(self, x: torch.Tensor, gelu: bool = False) -> torch.Tensor:
+        if self.onednn:
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *_activation(gelu))
+        x = F.linear(x, self.weight, self.bias)
+        return F.gelu(x) if gelu else x
+
+
+class Convolution:
+    """Over time, (time, in) -> (time', out): channels last in memory; on a CPU by oneDNN, as `Linear`."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, like: torch.Tensor, padding: int, groups: int):
+        # (out, in / groups, 1, kernel): 2-D over (1, time), because torch knows channels-last for 2-D
+        self.weight = weight[:, :, None].contiguous(memory_format=torch.channels_last).to(like)
+        self.bias = None if bias is None else bias.to(like)
+        self.padding, self.groups = [0, padding], groups
+        self.onednn = like.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        if self.onednn:
+            self.weight = torch.ops.mkldnn._reorder_convolution_weight(
+                self.weight, self.padding, [1, 1], [1, 1], groups, [1, weight.shape[1] * groups, 1, 300]
+            )
+
+    def __call__(self, x: torch.Tensor, gelu: bool = False) -> torch.Tensor:
+        x = x.T[None, :, None]  # (1, in, 1, time)
+        if self.onednn:
+            window = self.padding, [1, 1], [1, 1], self.groups
+            x = torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *window, *_activation(gelu))
+        else:
+            x = F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
+            x = F.gelu(x) if gelu else x
+        return x[0, :, 0].T
+
+
+class Norm:
+    """LayerNorm over the last axis."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, like: torch.Tensor, eps: float):
+        self.weight, self.bias, self.eps = weight.to(like), bias.to(like), eps
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+
+
+def _activation(gelu: bool) -> tuple:
+    """oneDNN's arguments for what follows a product: exact GELU or nothing."""
+    return ("gelu", [], "none") if gelu else ("none", [], None)
+
+
+def _unfold(x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
+    """(time, in) -> (time', kernel · in): what each step of a convolution over time sees, as a view."""
+    steps, width = (len(x) - kernel) // stride + 1, x.shape[1]
+    return x.as_strided((steps, kernel * width), (stride * width, 1))
+
+
+class Encoder:
+    """A frozen HuBERT from an encoder's folder (`config.json`, `preprocessor_config.json`, `model.safetensors`).
+
+    Where `card.json` names a `position`, it is a personalised one (PAPT). `device` is `auto` (CUDA where present, else
+    CPU), `cpu` or `cuda`; CUDA computes in bfloat16 (float16 on cards without it), the CPU in float32 with `threads`
+    threads.
+    """
+
+    def __init__(self, folder: str | Path, device: str = "auto", threads: int | None = None):
+        folder = Path(folder)
+        if threads:
+            torch.set_num_threads(threads)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = torch.float32
+        if device == "cuda" and not torch.cuda.is_available():
+            raise DataError(f"device: cuda, but torch {torch.__version__} finds no CUDA device; set cpu or auto")
+        if device == "cuda":
+            dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        self.like = torch.empty(0, device=device, dtype=dtype)
+        self.batch_seconds, self.chunk = BATCH_SECONDS[self.like.device.type], CHUNK[self.like.device.type]
+        self.config = config = read_json(folder / "config.json")
+        self.normalise = read_json(folder / "preprocessor_config.json")["do_normalize"]
+        card = read_json(folder / "card.json") if (folder / "card.json").exists() else {}
+        self.position = card.get("position")  # of a vector of the speaker
+        self.stable, self.grouped = config["do_stable_layer_norm"], config["feat_extract_norm"] == "group"
+        weights = folder / "model.safetensors"
+        if card.get("weights_sha256", digest := sha256(weights)) != digest:
+            raise DataError(f"{weights}: is damaged (its SHA-256 is not the card's); delete it and run again")
+        self._build(load_file(weights))
+
+    def _build(self, weights: dict[str, torch.Tensor]) -> None:
+        config, eps = self.config, self.config["layer_norm_eps"]
+
+        def pair(name: str):
+            return weights[f"{name}.weight"], weights.get(f"{name}.bias")
+
+        def joined(names: list[str]):
+            return [torch.cat(parts) for parts in zip(*map(pair, names), strict=True)]
+
+        front = [f"feature_extractor.conv_layers.{i}" for i in range(len(config["conv_dim"]))]
+        # Convolutions of the front as products with the windows that they see, 1.15 times as fast as oneDNN's own.
+        weights |= {f"{name}.conv.weight": weights[f"{name}.conv.weight"].transpose(1, 2).flatten(1) for name in front}
+        weight, bias = pair(f"{front[0]}.conv")  # (conv_dim, kernel · in)
+        if self.grouped:  # a bias before the GroupNorm has no effect
+            self.first = [x.double().to(self.like.device) for x in (weight, *pair(f"{front[0]}.layer_norm"))]
+        else:
+            self.first = Linear(weight, bias, self.like)
+            self.front_norms = [Norm(*pair(f"{name}.layer_norm"), self.like, 1e-5) for name in front]
+        self.front = [Linear(*pair(f"{name}.conv"), self.like) for name in front[1:]]
+        name = "feature_projection"
+        self.features_norm = (
+            Norm(*pair(f"{name}.layer_norm"), self.like, eps) if config["feat_proj_layer_norm"] else lambda x: x
+        )
+        self.projection = Linear(*pair(f"{name}.projection"), self.like)
+        name = "encoder.pos_conv_embed"
+        self.batch_norm = None
+        if config["conv_pos_batch_norm"]:
+            kinds = ("running_mean", "running_var", "weight", "bias")
+            self.batch_norm = [weights[f"{name}.batch_norm.{kind}"].to(self.like) for kind in kinds]
+        else:  # weight norm: g · v / |v|, folded once
+            g, v = (weights[f"{name}.conv.parametrizations.weight.original{i}"] for i in (0, 1))
+            weights[f"{name}.conv.weight"] = g * v / v.norm(dim=(0, 1), keepdim=True)
+        kernel, groups = config["num_conv_pos_embeddings"], config["num_conv_pos_embedding_groups"]
+        self.positions = Convolution(*pair(f"{name}.conv"), self.like, padding=kernel // 2, groups=groups)
+        self.norm = Norm(*pair("encoder.layer_norm"), self.like, eps)
+        self.layers = []
+        for name in (f"encoder.layers.{i}" for i in range(config["num_hidden_layers"])):
+            layer = {
+                "qkv": Linear(*joined([f"{name}.attention.{part}_proj" for part in "qkv"]), self.like),
+                "mixed": Linear(*pair(f"{name}.attention.out_proj"), self.like),
+                "wide": Linear(*pair(f"{name}.feed_forward.intermediate_dense"), self.like),
+                "narrow": Linear(*pair(f"{name}.feed_forward.output_dense"), self.like),
+                "norm": Norm(*pair(f"{name}.layer_norm"), self.like, eps),
+                "final_norm": Norm(*pair(f"{name}.final_layer_norm"), self.like, eps),
+            }
+            self.layers.append(layer)
+
+    @torch.inference_mode()
+    def embed(
+        self, waves: list[np.ndarray], frames_layer: int | None = None, vectors: list[np.ndarray] | None = None
+    ) -> list[Embedding]:
+        """Embed utterances (float32 samples at 16 kHz, 25 ms at least); `frames_layer` 0 is the Transformer's input.
+
+        `vectors`, (width,) each, are of the utterances' speakers: a personalised encoder needs them.
+
+        Hidden states are those of transformers' `output_hidden_states`: with a pre-norm Transformer (large, xlarge) the
+        last one is the last layer's output before the encoder's final LayerNorm.
+        """
+        if min(map(len, waves)) < WINDOW:
+            raise DataError(
+                f"audio of less than {WINDOW} samples makes no frame: set audio.min_seconds to 0.025 or more"
+            )
+        if (vectors is None) != (self.position is None):
+            raise DataError("a personalised encoder, and no other, needs a vector of each speaker")
+        if vectors is not None:
+            stacked = torch.from_numpy(np.stack(vectors).astype(np.float32)).to(self.like)  # (waves, width)
+        fronts = [self._prepare(wave) for wave in waves]
+        n_frames = [(len(wave) - WINDOW) // HOP + 1 for wave in waves]
+        sums = np.zeros((len(waves), len(self.layers) + 1, self.config["hidden_size"]))
+        frames = [[] for _ in waves]
+        for spans in self._batches(n_frames):
+            features = [self._features(*fronts[i], start, end) for i, start, end, _ in spans]
+            lengths = [len(part) for part in features]
+            totals = []
+            own = None if vectors is None else stacked[[i for i, *_ in spans]]
+            for layer, state in enumerate(self._hidden_states(torch.cat(features), lengths, own)):  # (frames, width)
+                parts = [part[inner] for part, (*_, inner) in zip(state.split(lengths), spans, strict=True)]
+                totals.append(torch.stack([part.sum(0, dtype=torch.float32) for part in parts]))
+                if layer == frames_layer:
+                    for (i, *_), part in zip(spans, parts, strict=True):
+                        frames[i].append(part.float().cpu().numpy())
+            for (i, *_), total in zip(spans, torch.stack(totals, 1).cpu().numpy(), strict=True):
+                sums[i] += total  # (layers + 1, width)
+        return [
+            Embedding((total / n).astype(np.float32), np.concatenate(parts) if parts else None, n)
+            for total, parts, n in zip(sums, frames, n_frames, strict=True)
+        ]
+
+    def _batches(self, n_frames: list[int]) -> Iterator[list[tuple[int, int, int, slice]]]:
+        """Groups of (utterance, start and stop of the frames to compute, the slice of these that counts)."""
+        batch, total = [], 0
+        for i, n in enumerate(n_frames):
+            inner, context = (n, 0) if n <= WHOLE else (INNER, CONTEXT)
+            for first in range(0, n, inner):
+                end = min(n, first + inner)
+                start, stop = max(0, first - context), min(n, end + context)
+                batch.append((i, start, stop, slice(first - start, end - start)))
+                total += stop - start
+                if total >= self.batch_seconds * FRAMES_A_SECOND:
+                    yield batch
+                    batch, total = [], 0
+        if batch:
+            yield batch
+
+    def _prepare(self, wave: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Linear]:
+        """An utterance's samples on the device, their mean and scale, and its first convolution.
+
+        HuBERT-base's first convolution takes in the GroupNorm that follows, which normalises each channel over the
+        utterance's time: a channel w · x has mean w · E[x] and variance w · Cov(x) · w over the windows x of samples,
+        so that a small covariance matrix says what a pass over all of the convolution's output would.
+        """
+        wave = torch.from_numpy(np.ascontiguousarray(wave, np.float32))
+        if self.like.is_cuda:
+            wave = wave.pin_memory().to(self.like.device, non_blocking=True)
+        mean, scale = wave.new_zeros(()), wave.new_ones(())
+        if self.normalise:
+            variance, mean = torch.var_mean(wave, correction=0)
+            scale = (variance + 1e-7).rsqrt()
+        if not self.grouped:
+            return wave, mean, scale, self.first
+        weight, gamma, beta = self.first
+        (_, kernel), stride = weight.shape, self.config["conv_stride"][0]
+        n, total, squares = 0, weight.new_zeros(kernel), weight.new_zeros(kernel, kernel)
+        for part in wave.unfold(0, kernel, stride).split(1 << 18):  # (windows, kernel); in parts to bound the memory
+            part = (part.double() - mean) * scale
+            n, total, squares = n + len(part), total + part.sum(0), squares + part.T @ part
+        average = total / n
+        covariance = squares / n - average[:, None] * average
+        gamma = gamma / (((weight @ covariance) * weight).sum(1).clamp(min=0) + 1e-5).sqrt()
+        return wave, mean, scale, Linear(weight * gamma[:, None], beta - weight @ average * gamma, self.like)
+
+    def _features(self, wave, mean, scale, first: Linear, start: int, end: int) -> torch.Tensor:
+        """The convolutional front: frames `start` to `end` of an utterance, (frames, conv_dim)."""
+        chunks = []
+        for begin in range(start, end, self.chunk):
+            x = wave[begin * HOP : (min(begin + self.chunk, end) - 1) * HOP + WINDOW]
+            x = ((x - mean) * scale).to(self.like)[:, None]
+            for i, layer in enumerate([first, *self.front]):
+                windows = _unfold(x, self.config["conv_kernel"][i], self.config["conv_stride"][i])
+                x = layer(windows, gelu=self.grouped)  # (time, conv_dim)
+                if not self.grouped:
+                    x = F.gelu(self.front_norms[i](x))
+            chunks.append(x)
+        return torch.cat(chunks)
+
+    def _hidden_states(
+        self, x: torch.Tensor, lengths: list[int], vectors: torch.Tensor | None
+    ) -> Iterator[torch.Tensor]:
+        """Packed features (all frames, conv_dim) -> each hidden state (all frames, width).
+
+        `vectors`, (utterances, width), are of the speakers; where they go is as in `masked_prediction`.
+        """
+        repeats = torch.tensor(lengths, device=x.device)
+        spread = None if vectors is None else vectors.repeat_interleave(repeats, 0)
+        x = self.projection(self.features_norm(x))
+        x = x + torch.cat([self._positions(part) for part in x.split(lengths)])
+        x = x if self.stable else self.norm(x)
+        if self.position == "first":
+            x = x + spread
+        frames = slice(None)
+        if self.position == "prefix":
+            x = torch.cat([row for own in zip(vectors[:, None], x.split(lengths), strict=True) for row in own])
+            lengths = [length + 1 for length in lengths]
+            firsts = torch.tensor(lengths).cumsum(0) - torch.tensor(lengths)
+            frames = torch.ones(len(x), dtype=torch.bool)
+            frames[firsts] = False
+        yield x[frames]
+        for number, layer in enumerate(self.layers, 1):
+            y = self._attention(layer["qkv"](layer["norm"](x) if self.stable else x), lengths)
+            x = layer["mixed"](y) + x
+            x = x if self.stable else layer["norm"](x)
+            y = layer["wide"](layer["final_norm"](x) if self.stable else x, gelu=True)
+            x = layer["narrow"](y) + x
+            x = x if self.stable else layer["final_norm"](x)
+            yield x[frames] + spread if self.position == "last" and number == len(self.layers) else x[frames]
+
+    def _positions(self, x: torch.Tensor) -> torch.Tensor:
+        """The convolutional position embedding of one utterance: (frames, width) -> the same."""
+        y = x if self.batch_norm is None else F.batch_norm(x, *self.batch_norm)
+        return self.positions(y, gelu=True)[: len(x)]  # an even kernel makes a frame too many
+
+    def _attention(self, qkv: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+        """Self-attention within each utterance: (all frames, 3 · width) -> (all frames, width)."""
+        qkv = qkv.view(len(qkv), 3, self.config["num_attention_heads"], -1)
+        mixed = []
+        for part in qkv.split(lengths):
+            q, k, v = part.permute(1, 2, 0, 3)[:, None]  # (1, heads, frames, head width) each
+            mixed.append(F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).flatten(1))
+        return torch.cat(mixed)

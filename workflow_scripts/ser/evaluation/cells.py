@@ -1,0 +1,120 @@
+"""The cells of the result tables: calibrated predictions brought together with labels, as moments per speaker."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from ser.config.calibration_methods import Method
+from ser.files import DataError
+from ser.formats.parquet import read_parquet
+from ser.formats.utterances import Utterances, find_rows, read_values
+from ser.statistics.moments import Moments, measure_speakers, stack
+from ser.statistics.pldc import fit_line
+
+ORACLE = "oracle (test labels)"
+CONSTANT = "constant predictor"
+SPEAKER_MEAN = "speaker-mean predictor (test labels)"
+
+Predictions = dict[str, tuple[np.ndarray, np.ndarray]]  # calibration -> rows of the labels, values (rows, targets)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Predictions of one target for a split's speakers, and the predictions that they are compared with."""
+
+    ablation: str
+    calibration: str
+    target: int
+    moments: Moments  # predictions' arrays (runs, speakers): a run is a seed, or a seed and a random draw
+    reference: Moments | None  # of the same utterances; None where there is nothing to compare with
+
+
+def build_cells(
+    paths: dict[tuple[str, int], Path], labels: Utterances, methods: list[Method], baseline: str, constant: np.ndarray
+) -> tuple[list[str], Iterator[Cell]]:
+    """The speakers of a split that have predictions, and the split's cells, one ablation in memory at a time.
+
+    Args:
+        paths: the calibrated predictions of the split by (ablation, seed)
+        labels: the split's labels with the targets' columns named; a target that is withheld has no cells
+        constant: what the constant predictor says for each target: the mean training label
+    """
+    first = min(path for (ablation, _), path in paths.items() if ablation == baseline)
+    labels = labels.take(find_predicted(first, labels))
+    return labels.speakers, generate_cells(paths, labels, methods, baseline, constant)
+
+
+def generate_cells(paths, labels: Utterances, methods: list[Method], baseline: str, constant) -> Iterator[Cell]:
+    """The cells of `build_cells`; the baseline's come first, because the others are compared with it."""
+    targets = [t for t in range(len(labels.targets)) if not np.isnan(labels.values[:, t]).any()]
+    if not len(labels.ids) or not targets:
+        return
+    base: dict[int, Moments] = {}
+    for ablation in sorted({name for name, _ in paths}, key=lambda name: (name != baseline, name)):
+        seeds = sorted(seed for name, seed in paths if name == ablation)
+        runs = [read_calibrated(paths[ablation, seed], labels) for seed in seeds]
+        for target in targets:
+            none = measure(labels, runs, "none", target)
+            yield Cell(ablation, "none", target, none, base.get(target))
+            base.setdefault(target, none)
+            for method in methods:
+                yield build_calibrated(ablation, method, target, labels, runs, none)
+            slope, mean = fit_line(
+                "mu_sigma", none.mean_pred, np.sqrt(none.var_pred), none.mean_true, np.sqrt(none.var_true)
+            )
+            yield Cell(ablation, ORACLE, target, none.transform(slope, mean), none)
+    for target in targets:
+        zero = np.zeros_like(base[target].mean_true)
+        for name, mean in {CONSTANT: zero + constant[target], SPEAKER_MEAN: base[target].mean_true}.items():
+            moments = replace(base[target], mean_pred=mean, var_pred=zero, covariance=zero)
+            yield Cell(name, "none", target, moments, base[target])
+
+
+def build_calibrated(ablation: str, method: Method, target: int, labels: Utterances, runs: list, none: Moments) -> Cell:
+    """The cell of a calibration, compared with the same ablation uncalibrated on the same utterances."""
+    draws = [name for name in runs[0] if method.owns(name)]
+    if not draws:  # no speaker has utterances beyond those for enrolment
+        empty = measure_speakers([], [], np.empty(0, int), len(labels.speakers))
+        return Cell(ablation, method.name, target, empty, empty)
+    moments = stack([measure_run(labels, run[name], target) for run in runs for name in draws])
+    if not method.enrolment:
+        return Cell(ablation, method.name, target, moments, none)
+    rows = runs[0][draws[0]][0]
+    return Cell(ablation, method.name, target, moments, measure(labels, runs, "none", target, rows))
+
+
+def measure(labels: Utterances, runs: list[Predictions], calibration: str, target: int, rows=slice(None)) -> Moments:
+    """The moments of all seeds' predictions; `none` covers every utterance, so that rows of it can be taken."""
+    return stack([measure_run(labels, tuple(part[rows] for part in run[calibration]), target) for run in runs])
+
+
+def measure_run(labels: Utterances, predictions: tuple[np.ndarray, np.ndarray], target: int) -> Moments:
+    """The moments of one seed's predictions of one target."""
+    rows, values = predictions
+    return measure_speakers(labels.values[rows, target], values[:, target], labels.speaker[rows], len(labels.speakers))
+
+
+def find_predicted(path: Path, labels: Utterances) -> np.ndarray:
+    """The rows of the labels that a run has predictions for (rejected audio has none)."""
+    table = read_parquet(path, columns=["utterance_id", "calibration"])
+    ids = table.filter(pc.equal(table["calibration"].cast("string"), "none"))["utterance_id"]
+    return np.sort(find_rows(ids, labels.ids, f"{path} has no label row"))
+
+
+def read_calibrated(path: Path, labels: Utterances) -> Predictions:
+    """Read one run's predictions by calibration, each in the order of the labels."""
+    table = read_parquet(path)
+    rows = find_rows(table["utterance_id"], labels.ids, f"{path} is not predicted by the baseline")
+    values = read_values(table, labels.targets)
+    calibration = table["calibration"].cast("string").combine_chunks().dictionary_encode()
+    code, predictions = calibration.indices.to_numpy(), {}
+    for number, name in enumerate(calibration.dictionary.to_pylist()):
+        here = np.flatnonzero(code == number)
+        here = here[np.argsort(rows[here])]
+        predictions[name] = (rows[here], values[here])
+    if not np.array_equal(predictions["none"][0], np.arange(len(labels.ids))):
+        raise DataError(f"{path}: expected each of the {len(labels.ids)} utterances that the baseline predicts, once")
+    return predictions

@@ -1,0 +1,143 @@
+"""The protocol guard: scoring starts only if no speaker crosses splits and no test label can have helped.
+
+Every file that calibration makes names the files it was made from, with their SHA-256. The guard compares those with
+the files as they are now, and scores the validation split again: the figure that k was chosen for must come out.
+"""
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ser.config.calibration_methods import read_methods
+from ser.evaluation.cells import build_cells
+from ser.files import DataError, read_json, sha256, write_json
+from ser.formats.parquet import read_parquet
+from ser.formats.utterances import find_runs, read_labels
+from ser.statistics.moments import Policy
+
+# Calibrated predictions are stored as float32, and a CCC is of the order of 1.
+TOLERANCE = 1e-4
+
+
+def check_protocol(
+    labels: dict[str, str],
+    choices: dict[str, str],
+    calibrated: list[str],
+    methods: list[dict],
+    targets: list[str],
+    policy: dict,
+    path: str,
+) -> None:
+    """Write what was checked, with numbers of speakers and utterances a split; a DataError says what is broken.
+
+    Args:
+        labels: the labels file of every split, train and validation among them
+        choices: the choices file of every ablation
+    """
+    splits = {split: read_parquet(file, columns=["utterance_id", "speaker_id"]) for split, file in labels.items()}
+    check_disjoint(splits)
+    digests = {file: sha256(file) for file in labels.values()}
+    for file in choices.values():
+        check_choices(file, {labels[split]: digests[labels[split]] for split in ("train", "validation")})
+    runs = find_runs(calibrated)
+    for (ablation, _, split), file in runs.items():
+        check_sources(file, {labels["train"]: digests[labels["train"]]}, choices[ablation])
+        check_members(file, splits[split], labels[split])
+    for ablation, file in choices.items():
+        paths = {
+            (name, seed): run for (name, seed, split), run in runs.items() if (name, split) == (ablation, "validation")
+        }
+        check_scores(file, paths, labels["validation"], ablation, methods, targets, Policy(**policy))
+    sizes = {
+        split: {"speakers": len(pc.unique(table["speaker_id"])), "utterances": len(table)}
+        for split, table in splits.items()
+    }
+    checked = [
+        "no speaker and no utterance is in two splits",
+        "k and alpha were chosen on validation labels, and give the A-CCC that they were chosen for",
+        "calibration read training labels only",
+        "every calibrated prediction belongs to a speaker of its split",
+    ]
+    write_json(path, {"splits": sizes, "calibrated_files": len(runs), "checked": checked})
+
+
+def check_disjoint(splits: dict) -> None:
+    """Stop where a speaker or an utterance is in two splits (tables of `utterance_id, speaker_id`)."""
+    for (one, first), (other, second) in combinations(splits.items(), 2):
+        for column, what in (("speaker_id", "speaker"), ("utterance_id", "utterance")):
+            shared = sorted(set(first[column].to_pylist()) & set(second[column].to_pylist()))
+            if shared:
+                raise DataError(
+                    f"protocol: {what} {shared[0]!r} is in the splits {one} and {other} ({len(shared)} such); "
+                    "expected splits without common speakers"
+                )
+
+
+def check_choices(path: str, labels: dict[str, str]) -> None:
+    """Stop unless k was chosen on validation, from these label files, as the best of its curve."""
+    made = read_json(path)
+    if made.get("chosen_on") != "validation" or made.get("labels") != labels:
+        raise DataError(
+            f"{path}: k was chosen on {made.get('chosen_on')!r} with the labels {sorted(made.get('labels', {}))}; "
+            f"expected validation, with {sorted(labels)} as they are now"
+        )
+    for choice in made["choices"]:
+        if choice["curve"] and choice["a_ccc"] != max(point["a_ccc"] for point in choice["curve"]):
+            raise DataError(
+                f"{path}: k = {choice['k']} of {choice['calibration']}, {choice['target']}, seed {choice['seed']} "
+                "does not have the best A-CCC on validation speakers"
+            )
+
+
+def check_sources(path: Path, labels: dict[str, str], choices: str) -> None:
+    """Stop unless a file of calibrated predictions was made from these labels and choices, and no others."""
+    made_from = pq.read_schema(path).metadata or {}
+    read = json.loads(made_from.get(b"labels", b"{}"))
+    if read != labels:
+        raise DataError(
+            f"{path}: calibration read the labels {sorted(read)}; expected training labels only: "
+            f"{sorted(labels)} as they are now"
+        )
+    if made_from.get(b"choices", b"").decode() != sha256(choices):
+        raise DataError(f"{path}: was not calibrated with the k and alpha of {choices} as it is now")
+
+
+def check_members(path: Path, members, labels: str) -> None:
+    """Stop where a calibrated utterance is not one of its split, by the same speaker."""
+    table = read_parquet(path, columns=["utterance_id", "speaker_id"])
+    rows = pc.index_in(table["utterance_id"], value_set=members["utterance_id"].combine_chunks())
+    known = pc.fill_null(pc.equal(members["speaker_id"].take(rows), table["speaker_id"]), False)
+    if not pc.all(known, min_count=0).as_py():
+        row = table.filter(pc.invert(known)).slice(0, 1).to_pylist()[0]
+        raise DataError(
+            f"{path}: utterance {row['utterance_id']!r} of speaker {row['speaker_id']!r} is not in {labels}"
+        )
+
+
+def check_scores(
+    choices: str, paths: dict, labels: str, ablation: str, methods: list[dict], targets: list[str], policy: Policy
+) -> None:
+    """Stop unless each method has, on validation, the A-CCC that its k and alpha were chosen for."""
+    chosen = read_json(choices)["choices"]
+    seeds = sorted(seed for _, seed in paths)
+    nearest = [method for method in read_methods(methods) if method.neighbours != "random"]
+    _, cells = build_cells(paths, read_labels(labels, targets), nearest, ablation, [0.0] * len(targets))
+    scores = {
+        (seed, cell.calibration, targets[cell.target]): ccc[counted].mean()
+        for cell in cells
+        if cell.ablation == ablation and (counted := policy.count(cell.moments)).any()
+        for seed, ccc in zip(seeds, cell.moments.ccc, strict=True)
+    }
+    names = {method.name for method in nearest}
+    for choice in chosen:
+        key = choice["seed"], choice["calibration"], choice["target"]
+        if choice["calibration"] in names and choice["a_ccc"] is not None:
+            score = scores.get(key)
+            if score is None or abs(score - choice["a_ccc"]) > TOLERANCE:
+                raise DataError(
+                    f"{choices}: k = {choice['k']} of {key[1]}, {key[2]}, seed {key[0]} was chosen for an A-CCC of "
+                    f"{choice['a_ccc']:.4f} on validation, but the calibrated predictions have {score}"
+                )

@@ -1,0 +1,180 @@
+"""Scores of recordings without labels: an ablation's calibrated predictions, with how far to trust them."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ser.config.calibration_methods import Method
+from ser.evaluation.calibration import observe
+from ser.evaluation.calibration_inputs import read_evidence, read_references
+from ser.files import read_json
+from ser.formats.csv_files import join_values, write_csv
+from ser.formats.parquet import read_parquet
+from ser.formats.utterances import Utterances, find_rows, read_labels, read_values
+from ser.statistics.conformal import measure_half_width
+from ser.statistics.similarity import rank_neighbours
+
+SPEAKER_COLUMNS = ["speaker", "n_utterances", "enough_utterances", "calibration"]
+SPEAKER_COLUMNS += ["target", "seed", "k", "alpha", "neighbours", "similarities"]
+REJECTED_COLUMNS = ["file", "speaker", "reason"]
+ALL = "all training speakers"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A set's predictions with one calibration, and how far such predictions are off on validation speakers."""
+
+    mean: Utterances  # over seeds
+    spread: np.ndarray | None  # (utterances, targets) standard deviation over seeds (n - 1); None with one seed
+    half_widths: np.ndarray  # (targets,)
+
+    def describe(self, row: int, label_range: list[float]) -> dict:
+        """The cells of an utterance."""
+        cells = {}
+        for t, target in enumerate(self.mean.targets):
+            value, half_width = self.mean.values[row, t], self.half_widths[t]
+            low, high = np.clip([value - half_width, value + half_width], *label_range)
+            cells |= {target: value, f"{target}_low": low, f"{target}_high": high}
+            cells[f"{target}_seed_sd"] = None if self.spread is None else self.spread[row, t]
+        return cells
+
+
+def score_recordings(
+    *,
+    name: str,
+    ablation: str,
+    method: Method,
+    coverage: float,
+    label_range: list[float],
+    min_utterances: int,
+    min_reference_utterances: int,
+    seeds: list[int],
+    targets: list[str],
+    train_labels: str,
+    validation_labels: str,
+    choices: str,
+    train: dict,
+    split: dict,
+    calibrated: list[str],
+    validation: list[str],
+    facts: list[str],
+    scores_path: str,
+    speakers_path: str,
+    rejected_path: str,
+) -> None:
+    """Write the scores of a set, how its speakers were calibrated, and what audio was set aside, as CSV.
+
+    A score is the mean over seeds of predictions calibrated with `method`. A speaker with fewer than `min_utterances`
+    (or than 2) keeps the uncalibrated ones: one utterance has no spread, and PLDC would return the neighbours' mean.
+    `low` and `high` are the score plus or minus the half-width (`conformal`) of the validation errors of the same
+    calibration, kept within the labels' range; `seed_sd` is the standard deviation over seeds, empty with one.
+
+    Args:
+        name: of the set, which its speakers' ids start with (`name/speaker`); the tables leave it out
+        method: Method("none") leaves the predictions as they are
+        train, split: files of the splits, as `evidence.read_references` and `read_evidence` take them
+        calibrated, validation: calibrated predictions of the set and of the validation split, one a seed
+        facts: audio facts of the set
+    """
+    truth, least = read_labels(validation_labels, targets), max(2, min_utterances)
+    scores = {}
+    for calibration, fewest in ({method.name: least} | {"none": 1}).items():
+        half_widths = measure_errors(validation, calibration, truth, fewest, coverage)
+        logging.info("%s: half-widths of %s: %s", calibration, targets, half_widths)
+        scores[calibration] = Scores(*read_seeds(calibrated, calibration, targets), half_widths)
+    recordings, speakers = scores["none"].mean, []
+    for speaker, count in zip(recordings.speakers, count_utterances(recordings), strict=True):
+        cells = {"speaker": speaker.removeprefix(f"{name}/"), "n_utterances": int(count)}
+        cells["enough_utterances"] = "yes" if count >= least else "no"
+        speakers.append(cells | {"calibration": method.name if count >= least else "none"})
+    moves: list[list[dict]] = [[] for _ in speakers]
+    if method.name != "none":
+        for number, seed in enumerate(seeds if speakers else []):
+            references = read_references(train_labels, targets, train, number, min_reference_utterances)
+            evidence = read_evidence(targets, split, number)
+            points = [
+                {key: choice[key] for key in ("target", "seed", "k", "alpha")}
+                for choice in read_json(choices)["choices"]
+                if (choice["seed"], choice["calibration"]) == (seed, method.name)
+            ]
+            order, cosines = rank_neighbours(observe(evidence, method).vectors, references.vectors[method.similarity])
+            for s, speaker in enumerate(speakers):
+                if speaker["calibration"] != "none":
+                    near = [references.speakers[r] for r in order[s]]
+                    moves[s] += [point | name_neighbours(method, point["k"], near, cosines[s]) for point in points]
+    summaries = [speaker | summarise_moves(own) for speaker, own in zip(speakers, moves, strict=True)]
+    rows = [
+        {"file": file, "ablation": ablation, "coverage": f"{coverage:g}"}
+        | summaries[s]
+        | scores[speakers[s]["calibration"]].describe(row, label_range)
+        for row, (file, s) in enumerate(zip(recordings.ids.to_pylist(), recordings.speaker, strict=True))
+    ]
+    columns = ["file", "speaker", *targets]
+    columns += [f"{target}_{what}" for target in targets for what in ("low", "high", "seed_sd")]
+    columns += ["coverage", "ablation", "calibration", *(f"{target}_k" for target in targets)]
+    write_csv(scores_path, [*columns, "neighbours", "n_utterances", "enough_utterances"], rows)
+    calibrations = [speaker | move for speaker, own in zip(speakers, moves, strict=True) for move in own or [{}]]
+    write_csv(speakers_path, SPEAKER_COLUMNS, calibrations)
+    write_csv(rejected_path, REJECTED_COLUMNS, read_rejected(facts, name))
+
+
+def count_utterances(utterances: Utterances) -> np.ndarray:
+    """The number of utterances of each speaker, (speakers,)."""
+    return np.bincount(utterances.speaker, minlength=len(utterances.speakers))
+
+
+def read_seeds(paths: list[str], calibration: str, targets: list[str]) -> tuple[Utterances, np.ndarray | None]:
+    """Predictions with a calibration, sorted by id: their mean over seeds, and their standard deviation if several."""
+    runs = []
+    for path in paths:
+        table = read_parquet(path)
+        table = table.filter(pc.equal(table["calibration"].cast("string"), calibration)).sort_by("utterance_id")
+        runs.append(read_values(table, targets))  # every seed predicts the same utterances
+    speakers, speaker = np.unique(np.asarray(table["speaker_id"].to_pylist(), dtype=str), return_inverse=True)
+    ids = pa.array(table["utterance_id"].to_pylist(), pa.string())
+    spread = np.std(runs, axis=0, ddof=1) if len(runs) > 1 else None
+    return Utterances(targets, ids, speakers.tolist(), speaker, np.mean(runs, axis=0)), spread
+
+
+def measure_errors(
+    validation: list[str], calibration: str, truth: Utterances, fewest: int, coverage: float
+) -> np.ndarray:
+    """The half-width of each target's intervals, (targets,), from validation speakers with enough utterances."""
+    known = read_seeds(validation, calibration, truth.targets)[0]
+    enough = np.flatnonzero(count_utterances(known)[known.speaker] >= fewest)
+    known = known.take(enough)
+    errors = np.abs(known.values - truth.values[find_rows(known.ids, truth.ids, "the predictions has no label")])
+    return np.array([measure_half_width(column, known.speaker, coverage) for column in errors.T])
+
+
+def name_neighbours(method: Method, k: int, near: list[str], cosines: np.ndarray) -> dict:
+    """The cells that name the first k of the training speakers, nearest first."""
+    if method.neighbours == "all":
+        return {"names": [ALL], "neighbours": ALL}
+    similarities = ";".join(f"{cosine:.6f}" for cosine in cosines[:k])
+    return {"names": near[:k], "neighbours": ";".join(near[:k]), "similarities": similarities}
+
+
+def summarise_moves(moves: list[dict]) -> dict:
+    """A speaker's k for each target, and all neighbours of any seed and target, those of most of them first."""
+    cells = {f"{move['target']}_k": [] for move in moves}
+    for move in moves:
+        cells[f"{move['target']}_k"].append(move["k"])
+    names = Counter(name for move in moves for name in move["names"])
+    ranked = sorted(names, key=lambda name: (-names[name], name))
+    return {name: join_values(values) for name, values in cells.items()} | {"neighbours": ";".join(ranked)}
+
+
+def read_rejected(facts: list[str], name: str) -> list[dict]:
+    """The recordings that were set aside, with the reason, sorted."""
+    rows = []
+    for path in facts:
+        table = read_parquet(path, columns=["utterance_id", "speaker_id", "status", "reason"])
+        for row in table.filter(pc.equal(table["status"], "rejected")).to_pylist():
+            speaker = row["speaker_id"].removeprefix(f"{name}/")
+            rows.append({"file": row["utterance_id"], "speaker": speaker, "reason": row["reason"]})
+    return sorted(rows, key=lambda row: row["file"])

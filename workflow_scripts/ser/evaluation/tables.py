@@ -1,0 +1,131 @@
+"""The result tables: every ablation, calibration, target and split as rows of CSV files."""
+
+from ser.config.ablation import Ablation
+from ser.config.calibration_methods import Method, read_methods
+from ser.evaluation.cells import CONSTANT, ORACLE, SPEAKER_MEAN, build_cells
+from ser.evaluation.scoring import list_speakers, score_cell, summarise_speakers
+from ser.files import read_json
+from ser.formats.csv_files import join_values, write_csv
+from ser.formats.utterances import find_runs, read_labels
+from ser.statistics.bootstrap import draw_speakers
+from ser.statistics.moments import Policy
+
+TABLE_COLUMNS = [
+    *("ablation", "encoder", "speaker", "fusion", "head", "calibration", "protocol", "target", "split"),
+    *("n_speakers", "n_utterances", "n_seeds"),
+    *("o_ccc", "o_ccc_low", "o_ccc_high", "a_ccc", "a_ccc_low", "a_ccc_high", "a_ccc_sd"),
+    *("delta_a_ccc", "delta_a_ccc_low", "delta_a_ccc_high", "delta_o_ccc", "delta_o_ccc_low", "delta_o_ccc_high"),
+    *("pearson", "rmse", "k", "alpha"),
+]
+SPEAKER_COLUMNS = [
+    *("speaker_id", "ablation", "calibration", "target", "split", "n"),
+    *("ccc", "delta_ccc", "mean_true", "mean_pred", "sd_true", "sd_pred"),
+]
+SUMMARY_COLUMNS = [
+    *("ablation", "calibration", "target", "split"),
+    *("n_speakers", "n_few_utterances", "n_constant_labels", "n_only_enrolment"),
+    *("share_helped", "share_harmed", "worst_decile_ccc", "gini_ccc"),
+]
+
+
+def score_runs(
+    labels: dict[str, str],
+    train_labels: str,
+    calibrated: list[str],
+    choices: dict[str, str],
+    cards: dict[str, str],
+    ablations: dict[str, Ablation],
+    hearing: list[str],
+    methods: list[dict],
+    targets: list[str],
+    baseline: str,
+    policy: dict,
+    bootstrap: dict,
+    table: str,
+    speaker_table: str,
+    speaker_summary: str,
+) -> None:
+    """Write the three tables from the calibrated predictions and the labels of the scored splits.
+
+    Args:
+        labels: the labels file of each scored split, in the table's order
+        choices: the choices file (k and alpha) of each ablation
+        cards: the card of each encoder, which says what its weights are
+        ablations: in the table's order
+        hearing: the ablations whose encoder needs, or was pre-trained on, all audio of a test speaker
+        policy, bootstrap: what `moments.Policy` and `bootstrap.draw_speakers` take
+    """
+    policy = Policy(**policy)
+    methods = read_methods(methods)
+    runs = find_runs(calibrated)
+    train_mean = read_labels(train_labels, targets).values.mean(axis=0)
+    scores = {}
+    for split, path in labels.items():
+        paths = {(ablation, seed): file for (ablation, seed, name), file in runs.items() if name == split}
+        speakers, cells = build_cells(paths, read_labels(path, targets), methods, baseline, train_mean)
+        if not speakers:  # an empty split has no rows
+            continue
+        weights = draw_speakers(len(speakers), **bootstrap)
+        for cell in cells:
+            scores[cell.ablation, cell.calibration, targets[cell.target], split] = (
+                score_cell(cell, weights, policy),
+                list_speakers(cell, speakers, policy),
+                summarise_speakers(cell, policy),
+            )
+    rows, speaker_rows, summary_rows = [], [], []
+    for facts in describe_rows(ablations, hearing, methods, targets, cards, choices):
+        for split in labels:
+            key = facts | {"split": split}
+            score = scores.get(tuple(key[name] for name in ("ablation", "calibration", "target", "split")))
+            if score:
+                rows.append(key | score[0])
+                speaker_rows.extend(key | row for row in score[1])
+                summary_rows.append(key | score[2])
+    write_csv(table, TABLE_COLUMNS, rows)
+    write_csv(speaker_table, SPEAKER_COLUMNS, speaker_rows)
+    write_csv(speaker_summary, SUMMARY_COLUMNS, summary_rows)
+
+
+def describe_rows(
+    ablations: dict, hearing: list[str], methods: list[Method], targets: list[str], cards: dict, choices: dict
+) -> list[dict]:
+    """What is known of each row before scoring: one dictionary an ablation, calibration and target, in order."""
+    rows = []
+    for name, ablation in ablations.items():
+        chosen = read_json(choices[name])["choices"]
+        facts = {"speaker": ablation.speaker, "fusion": ablation.fusion, "head": ablation.head}
+        facts |= {"ablation": name, "encoder": describe_encoder(ablation.encoder, cards)}
+        facts |= {"n_seeds": len({choice["seed"] for choice in chosen})}
+        for calibration in [Method("none"), *methods, Method(ORACLE)]:
+            for target in targets:
+                own = [c for c in chosen if (c["calibration"], c["target"]) == (calibration.name, target)]
+                rows.append(
+                    facts
+                    | {"calibration": calibration.name, "target": target}
+                    | {"protocol": name_protocol(ablation, name in hearing, calibration)}
+                    | {key: join_values(choice[key] for choice in own) for key in ("k", "alpha")}
+                )
+    for name, protocol in {CONSTANT: "inductive", SPEAKER_MEAN: "transductive"}.items():
+        rows.extend({"ablation": name, "calibration": "none", "target": t, "protocol": protocol} for t in targets)
+    return rows
+
+
+def describe_encoder(encoder: str, cards: dict[str, str]) -> str:
+    """An encoder's name, marked where its weights are random: such a row is no accuracy claim."""
+    random = read_json(cards[encoder]).get("weights") == "random-init"
+    return f"{encoder} (random-init)" if random else encoder
+
+
+def name_protocol(ablation: Ablation, hears_test_speakers: bool, method: Method) -> str:
+    """What a row needs of a test speaker beyond the utterance itself.
+
+    `transductive`: all of the speaker's audio (never labels, but for the oracle's), be it through calibration or
+    because the ablation itself reads a speaker vector averaged over it, is trained for the test speakers' (similar-
+    speaker weighting), or has an encoder that is personalised or was pre-trained on it. `enrolment`: a few utterances
+    that are not scored. `inductive`: nothing.
+    """
+    if ablation.reads_speakers or ablation.weighting != "none" or hears_test_speakers:
+        return "transductive"
+    if method.name == "none":
+        return "inductive"
+    return "enrolment" if method.enrolment else "transductive"

@@ -1,0 +1,1 @@
+"""Heads: trained on stored features, tuned, and applied to a split."""

@@ -1,0 +1,136 @@
+"""Prediction: trained heads applied to a split, with the speaker vectors that calibration compares."""
+
+import bisect
+from collections import defaultdict
+from operator import itemgetter
+
+import keras
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+
+from ser.config.ablation import Ablation
+from ser.files import DataError
+from ser.formats.parquet import write_parquet
+from ser.formats.tfrecord import Record
+from ser.heads.features import choose, read_blocks, read_speakers
+from ser.heads.model import apply_together
+from ser.statistics.enrolment import enrolment_key
+
+_BATCH = 64
+_VECTOR = pa.list_(pa.float32())
+_ENROLLED = 20  # utterances of a speaker whose own vectors are kept: the most that enrolment is studied with
+
+
+def load_heads(paths: dict[int, str]) -> dict[int, keras.Model]:
+    """The saved models of each seed; a DataError names a file that is damaged."""
+    models = {}
+    for seed, path in paths.items():
+        try:
+            models[seed] = keras.saving.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:  # Keras raises whatever zipfile, h5py and json do
+            raise DataError(f"{path}: is not a model that can be loaded ({error}); delete it and run again") from error
+    return models
+
+
+def predict_split(
+    heads: dict[int, keras.Model],
+    ablation: Ablation,
+    embeddings: list[str],
+    speakers: list[str],
+    targets: list[str],
+    results: str,
+) -> None:
+    """Predict a split with the heads of each seed, in one reading of its embeddings.
+
+    Writes a Parquet file a seed and kind, to the path `results` with `{kind}` and `{seed}` filled in: `predictions`
+    (a row an utterance, sorted by id), `speaker_vectors` (a row a speaker: the mean of its utterances' fused vectors)
+    and `enrolment_vectors` (the fused vectors of a speaker's first utterances in enrolment order, a row each). They
+    have no rows where every utterance was set aside.
+    """
+    vectors = None
+    if ablation.reads_speakers:
+        vectors = read_speakers(speakers, ablation.speaker == "mfcc_permuted")
+    apply = apply_together(list(heads.values()))
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def predict(item):
+        outputs = apply(item, training=False)
+        return [tf.stack([output[key] for output in outputs]) for key in ("labels", "fused")]
+
+    utterance_ids: list[str] = []
+    speaker_ids: list[str] = []
+    labels: list[np.ndarray] = [np.empty((len(heads), 0, len(targets)), np.float32)]
+    collected = _SpeakerVectors()
+    for records in read_blocks(embeddings, _BATCH):
+        predicted, fused = (x.numpy() for x in predict(_arrange(records, ablation, vectors)))  # (heads, B, ...)
+        utterance_ids += [record.utterance_id for record in records]
+        speaker_ids += [record.speaker_id for record in records]
+        labels.append(predicted)
+        collected.add(records, fused)
+    order = sorted(range(len(utterance_ids)), key=utterance_ids.__getitem__)
+    for i, (seed, values) in enumerate(zip(heads, np.concatenate(labels, axis=1)[:, order], strict=True)):
+        columns = {
+            "utterance_id": pa.array([utterance_ids[i] for i in order], pa.string()),
+            "speaker_id": pa.array([speaker_ids[i] for i in order], pa.string()),
+            **{target: pa.array(values[:, j], pa.float32()) for j, target in enumerate(targets)},
+        }
+        if not np.isfinite(values).all():
+            raise DataError(f"seed {seed} predicts numbers that are not finite: choose a smaller learning_rate")
+        write_parquet(results.format(kind="predictions", seed=seed), pa.table(columns))
+        write_parquet(results.format(kind="speaker_vectors", seed=seed), collected.means(i))
+        write_parquet(results.format(kind="enrolment_vectors", seed=seed), collected.enrolled(i))
+
+
+def _arrange(
+    records: list[Record], ablation: Ablation, speakers: dict[str, np.ndarray] | None
+) -> dict[str, np.ndarray]:
+    """A batch of what heads take, as they are stored; frames padded with zeros to the longest."""
+    parts = [choose(record.embedding, len(record.embedding), ablation) for record in records]
+    item = {}
+    if ablation.reads_frames:
+        lengths = np.array([[len(part)] for part in parts], np.int32)
+        features = np.zeros((len(parts), lengths.max(), parts[0].shape[1]), parts[0].dtype)
+        for row, part in zip(features, parts, strict=True):
+            row[: len(part)] = part
+        item = {"features": features, "n_frames": lengths}
+    else:
+        item = {"features": np.stack(parts)}
+    if speakers:
+        item["speaker"] = np.stack([speakers[record.speaker_id] for record in records])
+    return {key: tf.constant(value) for key, value in item.items()}
+
+
+class _SpeakerVectors:
+    """Of several heads: running sums of utterances' vectors by speaker, and the first few in enrolment order."""
+
+    def __init__(self):
+        self._sums: dict[str, np.ndarray] = {}  # (heads, W) float64
+        self._counts: dict[str, int] = defaultdict(int)
+        self._first: dict[str, list[tuple]] = defaultdict(list)  # (key, utterance id, (heads, W)), sorted by key
+
+    def add(self, records: list[Record], vectors: np.ndarray) -> None:
+        for i, record in enumerate(records):
+            vector, speaker = vectors[:, i], record.speaker_id
+            self._sums[speaker] = self._sums.get(speaker, 0.0) + vector.astype(np.float64)
+            self._counts[speaker] += 1
+            first, key = self._first[speaker], enrolment_key(record.utterance_id)
+            if len(first) < _ENROLLED or key < first[-1][0]:
+                # not a view that keeps its batch
+                bisect.insort(first, (key, record.utterance_id, vector.copy()), key=itemgetter(0))
+                del first[_ENROLLED:]
+
+    def means(self, head: int) -> pa.Table:
+        speakers = sorted(self._sums)
+        vectors = [(self._sums[speaker][head] / self._counts[speaker]).astype(np.float32) for speaker in speakers]
+        return pa.table({"speaker_id": pa.array(speakers, pa.string()), "vector": pa.array(vectors, _VECTOR)})
+
+    def enrolled(self, head: int) -> pa.Table:
+        rows = [
+            (speaker, utterance, rank, vector[head])
+            for speaker in sorted(self._first)
+            for rank, (_, utterance, vector) in enumerate(self._first[speaker])
+        ]
+        columns = zip(*rows, strict=True) if rows else [()] * 4
+        types = {"speaker_id": pa.string(), "utterance_id": pa.string(), "rank": pa.int64(), "vector": _VECTOR}
+        return pa.table({name: pa.array(values, types[name]) for name, values in zip(types, columns, strict=True)})

@@ -1,0 +1,260 @@
+"""Training: all seeds of an ablation side by side, over one reading of the data."""
+
+import csv
+import os
+import re
+import shutil
+import zipfile
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from ser.config.ablation import Ablation
+from ser.files import DataError, atomic
+from ser.heads.features import Shape, batch, naming_damage, read_shape, read_speakers
+from ser.heads.model import apply_together, build_head, find_layer, join_heads, set_statistics
+from ser.heads.prediction import predict_split
+from ser.heads.training_data import Data, Split, read_split, take
+from ser.heads.weighting import weigh_speakers
+from ser.statistics.ccc import compute_ccc
+
+_VALIDATION_BATCH = 256
+
+
+@dataclass
+class _Member:
+    """One head in training: of a seed, for all targets or for one."""
+
+    head: keras.Model
+    targets: list[int]
+    best: float = -np.inf
+    best_epoch: int = 0
+    best_weights: list[np.ndarray] = field(default_factory=list)
+    history: list[tuple] = field(default_factory=list)
+    stopped: bool = False
+
+
+def fix_numerics(threads: int) -> None:
+    """Make TensorFlow's results depend on the inputs alone: fixed threads, deterministic operations.
+
+    To be called before anything else is done with TensorFlow in a process.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    tf.config.experimental.enable_op_determinism()
+
+
+def train_ablation(
+    ablation: Ablation,
+    *,
+    seeds: list[int],
+    targets: list[str],
+    train: Split,
+    validation: Split,
+    folder: str,
+    results: str,
+    memory_bytes: float,
+    target_speakers: list[str] | None = None,
+    tensorboard: str | None = None,
+) -> None:
+    """Train the heads of an ablation, one a seed, and predict the training and validation split with them.
+
+    Writes `{folder}/seed-{seed}/model.keras` and `history.csv`, and what `predict_split` writes. A seed decides the
+    initial weights and dropout; the order of utterances is drawn anew in each epoch, the same for every seed, so that
+    one reading of the data serves all of them and a seed's result does not depend on the others. Features larger than
+    `memory_bytes` are read from disk again in each epoch and shuffled within as many as fit. `target_speakers` are
+    the speaker files that an ablation with similar-speaker weighting adapts to. `tensorboard` is a folder for the
+    curves of all seeds in TensorBoard's format.
+    """
+    settings = ablation.training
+    shape = read_shape(train.embeddings)
+    if shape is None:
+        raise DataError("every training utterance was set aside: see results/metadata/rejected.csv")
+    size = sum(os.path.getsize(path) for path in train.embeddings + validation.embeddings)
+    if isinstance(ablation.layer, int):
+        size /= shape.rows
+    speakers = _read_speakers(train, ablation)
+    weights = None
+    if ablation.weighting == "similar_speakers":
+        known, wanted = read_speakers(train.speakers), read_speakers(target_speakers or [])
+        weights = weigh_speakers(known, wanted, ablation.neighbours, ablation.strength)
+    in_memory = size < memory_bytes
+    training = read_split(train, ablation, shape, speakers, targets, weights, in_memory)
+    validating = read_split(validation, ablation, shape, _read_speakers(validation, ablation), targets, None, in_memory)
+
+    groups = [list(range(len(targets)))] if ablation.outputs == "joint" else [[i] for i in range(len(targets))]
+    members = [_build_member(ablation, seed, group, targets, shape, training) for seed in seeds for group in groups]
+    for member in members:
+        set_statistics(member.head, "standardise_features", training.mean, training.variance)
+        if speakers:
+            vectors = np.stack(list(speakers.values()))
+            set_statistics(member.head, "standardise_speaker", vectors.mean(axis=0), vectors.var(axis=0))
+    # Streamed, float16 becomes float32, of which tf.data holds two copies.
+    shuffled = max(1024, int(len(training.utterance_ids) * memory_bytes / (4 * size)))
+    with naming_damage(train.embeddings + validation.embeddings):
+        _fit(members, training, validating, targets, settings, shuffled)
+
+    heads = {}
+    for i, seed in enumerate(seeds):
+        group = members[i * len(groups) : (i + 1) * len(groups)]
+        for member in group:
+            for variable, value in zip(member.head.variables, member.best_weights, strict=True):
+                variable.assign(value)
+        heads[seed] = join_heads([member.head for member in group])
+        save_model(f"{folder}/seed-{seed}/model.keras", heads[seed])
+        rows = sorted(row for member in group for row in member.history)
+        header = ("epoch", "target", "loss", "validation_ccc", "best")
+        with atomic(f"{folder}/seed-{seed}/history.csv") as path, open(path, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([header, *rows])
+        if tensorboard:
+            _log_curves(rows, f"{tensorboard}/seed-{seed}")
+    for name, split in (("train", train), ("validation", validation)):
+        predict_split(heads, ablation, split.embeddings, split.speakers, targets, results.replace("{split}", name))
+
+
+def _log_curves(rows: list[tuple], folder: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier training
+    with tf.summary.create_file_writer(folder).as_default():
+        for epoch, target, loss, validation_ccc, _ in rows:
+            tf.summary.scalar(f"{target}/loss", float(loss), epoch)
+            tf.summary.scalar(f"{target}/validation_ccc", float(validation_ccc), epoch)
+
+
+def save_model(path: str, model: keras.Model) -> None:
+    """Save a model in Keras format, atomically, with the same bytes for the same model (no dates, no addresses)."""
+    with atomic(path) as temporary:
+        model.save(temporary)
+        with zipfile.ZipFile(temporary) as archive:
+            parts = {name: archive.read(name) for name in sorted(archive.namelist())}
+        parts["config.json"] = _number_shared(parts["config.json"])
+        parts["metadata.json"] = f'{{"keras_version": "{keras.__version__}", "date_saved": ""}}'.encode()
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in parts.items():
+                archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def _number_shared(config: bytes) -> bytes:
+    """Keras knows the objects that layers share by their addresses in memory: number them in order instead."""
+    numbers: dict[bytes, int] = {}
+    return re.sub(
+        rb'(?<="shared_object_id": )\d+', lambda found: b"%d" % numbers.setdefault(found[0], len(numbers)), config
+    )
+
+
+def ccc_loss(labels: tf.Tensor, predictions: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """1 - CCC over a batch, averaged over targets: (B, targets), (B, targets), (B, 1) -> (); best value is 0.
+
+    Means, variances and covariance are weighted by utterance.
+    """
+    weights = weights / tf.reduce_sum(weights)
+    label_mean, mean = tf.reduce_sum(weights * labels, 0), tf.reduce_sum(weights * predictions, 0)
+    covariance = tf.reduce_sum(weights * (labels - label_mean) * (predictions - mean), 0)
+    spread = tf.reduce_sum(weights * ((labels - label_mean) ** 2 + (predictions - mean) ** 2), 0)
+    # Labels that are all the same make no CCC; the small term keeps the gradient finite there.
+    return tf.reduce_mean(1 - 2 * covariance / (spread + (label_mean - mean) ** 2 + 1e-8))
+
+
+def _read_speakers(split: Split, ablation: Ablation) -> dict[str, np.ndarray] | None:
+    if not ablation.reads_speakers:
+        return None
+    return read_speakers(split.speakers, ablation.speaker == "mfcc_permuted")
+
+
+def _build_member(
+    ablation: Ablation, seed: int, group: list[int], targets: list[str], shape: Shape, data: Data
+) -> _Member:
+    keras.utils.set_random_seed(seed + 10_007 * group[0])
+    sd = data.labels[:, group].std(axis=0)
+    head = build_head(
+        ablation,
+        n_layers=shape.rows,
+        width=shape.width,
+        label_mean=data.labels[:, group].mean(axis=0).tolist(),
+        label_sd=np.where(sd > 0, sd, 1.0).tolist(),
+        name="_".join(targets[i] for i in group),
+    )
+    return _Member(head, group)
+
+
+def _fit(
+    members: list[_Member], training: Data, validating: Data, targets: list[str], settings: dict, shuffled: int
+) -> None:
+    """Train until each member has gone `patience` epochs without a better validation CCC; keep its best weights."""
+
+    apply = apply_together([member.head for member in members])
+    variables = [variable for member in members for variable in member.head.trainable_variables]
+    optimizer = keras.optimizers.Adam(settings["learning_rate"])
+    optimizer.build(variables)
+
+    @tf.autograph.experimental.do_not_convert  # there is nothing to convert, which takes a second to find out
+    def step(item) -> tf.Tensor:
+        """One update of each member with a batch: their losses, (members,)."""
+        losses = []
+        with tf.GradientTape() as tape:
+            for member, output in zip(members, apply(item, training=True), strict=True):
+                labels = tf.gather(item["labels"], member.targets, axis=1)
+                if settings["loss"] == "ccc":
+                    losses.append(ccc_loss(labels, output["labels"], item["weight"]))
+                else:
+                    error = (labels - output["labels"]) / find_layer(member.head, "labels").scale
+                    losses.append(tf.reduce_mean(item["weight"] * error**2))
+            total = tf.add_n(losses)  # no member's loss depends on another's variables
+        optimizer.apply(tape.gradient(total, variables), variables)
+        return tf.stack(losses)
+
+    # An epoch is one call: no Python runs between its steps.
+    @tf.function
+    def run_epoch(columns, order):
+        losses = tf.zeros(len(members))
+        for i in tf.range(tf.shape(order)[0]):
+            losses += step(take(columns, order[i]))
+        return losses / tf.cast(tf.shape(order)[0], tf.float32)
+
+    @tf.function
+    def stream_epoch(dataset):
+        losses, steps = tf.zeros(len(members)), 0.0
+        for item in dataset:
+            losses += step(item)
+            steps += 1.0
+        return losses / steps
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def predict(item):
+        return [output["labels"] for output in apply(item, training=False)]
+
+    count = len(training.utterance_ids)
+    size = min(settings["batch_size"], count)
+    order = np.random.default_rng(0)  # not the members' seeds: their results must not depend on one another
+    tf.random.set_seed(0)
+    streamed = batch(training.dataset.shuffle(min(shuffled, count), seed=0), size, drop_remainder=True)
+    bar = tqdm(range(1, settings["epochs"] + 1), desc="training", unit="epoch")
+    for epoch in bar:
+        if training.columns is None:
+            losses = stream_epoch(streamed).numpy()
+        else:
+            rows = order.permutation(count)[: count // size * size].reshape(-1, size)
+            losses = run_epoch(training.columns, tf.constant(rows)).numpy()
+        outputs = [[output.numpy() for output in predict(item)] for item in validating.batches(_VALIDATION_BATCH)]
+        for i, member in enumerate(members):
+            if member.stopped:
+                continue
+            predictions = np.concatenate([output[i] for output in outputs])
+            if not np.isfinite(losses[i]) or not np.isfinite(predictions).all():
+                raise DataError(f"training went out of bounds in epoch {epoch}: choose a smaller learning_rate")
+            scores = [compute_ccc(validating.labels[:, t], predictions[:, j]) for j, t in enumerate(member.targets)]
+            score = float(np.mean(scores))
+            better = score > member.best
+            if better:
+                member.best, member.best_epoch = score, epoch
+                member.best_weights = [variable.numpy() for variable in member.head.variables]
+            member.history += [
+                (epoch, targets[target], f"{losses[i]:.6f}", f"{value:.6f}", int(better))
+                for target, value in zip(member.targets, scores, strict=True)
+            ]
+            member.stopped = epoch - member.best_epoch >= settings["patience"]
+        bar.set_postfix(validation_ccc=f"{np.mean([member.best for member in members]):.3f}")
+        if all(member.stopped for member in members):
+            break

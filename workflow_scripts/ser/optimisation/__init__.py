@@ -1,0 +1,1 @@
+"""The loop that trains an encoder, whatever its task."""

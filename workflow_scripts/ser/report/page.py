@@ -1,0 +1,183 @@
+"""The report of a run: everything gathered, as one HTML file that needs no network."""
+
+import json
+from pathlib import Path
+
+import jinja2
+import vl_convert
+import yaml
+from markupsafe import Markup
+
+from ser.files import read_json, write_text
+from ser.report import datasets, run, speaker_map, summary
+from ser.report.charts import make_plots
+
+PAGE = Path(__file__).parent
+
+
+def write_report(
+    path: str,
+    tables: dict[str, str],
+    choices: dict[str, str],
+    cards: dict[str, str],
+    training: dict[str, str],
+    winners: dict[str, str],
+    histories: list[str],
+    labels: dict[str, str],
+    calibrated: list[str],
+    vectors: list[str],
+    results: str | Path,
+) -> None:
+    """Write the page.
+
+    Args:
+        tables: paths of `ablation_table`, `speaker_table`, `speaker_summary`, `label_shift`,
+            `label_shift_correlations`, `utterances`, `rejected`, `protocol` and `provenance`
+        choices: choices of k and alpha by ablation
+        cards: the card of each encoder; `training` is the training log of those that were adapted
+        winners: what tuning found best, `.../{ablation}.json`, of each ablation that is `tuned`
+        histories: training histories of all ablations and seeds
+        labels: labels by split, the training split's first, then the scored splits'
+        vectors: speaker vectors of one seed, of all ablations and splits
+        results: the results folder, whose benchmarks are read as far as they are there
+    """
+    provenance = read_json(tables["provenance"])
+    config = provenance["config"]
+    targets, label_range = config["corpus"]["targets"], config["corpus"]["label_range"]
+    calibration = _pick_calibration(config)
+    ablations = list(choices)
+    cells, shares = (datasets.read_table(tables[name]) for name in ("ablation_table", "speaker_summary"))
+    encoders = run.describe_encoders(cards)
+    corpus = run.describe_corpus(tables["utterances"], list(labels), targets, label_range)
+    rejected = run.describe_rejected(tables["rejected"])
+    names = [*ablations, *config["encoders"], *config.get("pseudo_labels", {}), *labels]
+    costs = run.measure_costs(Path(results) / "benchmarks", names)
+    answers = summary.answer(cells, shares, ablations, config["baseline"], calibration)
+    drawn, measures = collect_datasets(
+        tables, choices, training, histories, labels, calibrated, vectors, config, shares, calibration
+    )
+    drawn |= {"labels": corpus["labels"], "per_speaker": corpus["speakers"]}
+    scored = list(dict.fromkeys(row["split"] for row in cells))
+    choice = {
+        "split": {"values": scored, "start": next((s for s in scored if s != "validation"), "validation")},
+        "target": {"values": targets, "start": targets[0]},
+        "ablation": {"values": ablations, "start": config["baseline"]},
+        "calibration": {"values": datasets.list_calibrations(cells), "start": calibration},
+    }
+    content = {
+        "choice": choice,
+        "least_speakers": summary.LEAST_SPEAKERS,
+        "cells": datasets.collect_cells(cells),
+        "datasets": {name: dataset.to_json() for name, dataset in drawn.items()},
+        "plots": make_plots(label_range, measures, run.BINS),
+    }
+    page = {
+        "title": Path(config["corpus"]["folder"]).name,
+        "choice": choice,
+        "corpus": corpus,
+        "rejected": rejected,
+        "encoders": encoders,
+        "encoder_keys": run.list_keys(encoders),
+        "answers": answers,
+        "differences": summary.count_differences(answers),
+        "cautions": summary.list_cautions(cells, encoders, config["seeds"], rejected["count"]),
+        "calibration": calibration,
+        "config": config,
+        "config_text": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
+        "costs": costs,
+        "disk": run.measure_disk(results),
+        "left_out": run.read_left_out(results),
+        "protocol": read_json(tables["protocol"])["checked"],
+        "measures": measures,
+        "adapted": list(training),
+        "tuned": {name: read_json(path) | {"of": Path(path).stem} for name, path in winners.items()},
+        "bins": run.BINS,
+        "least_speakers": summary.LEAST_SPEAKERS,
+        "neighbours": speaker_map.NEIGHBOURS,
+    }
+    write_text(path, render(page | run.describe_code(provenance), content))
+
+
+def _pick_calibration(config: dict) -> str:
+    """The method that stands for calibration where there is room for one; the oracle if the config has none."""
+    names = [method["name"] for method in config["calibration"]["methods"]]
+    studied = config["evaluation"]["shift_calibration"]
+    return studied if studied in names else next(iter(names), "oracle (test labels)")
+
+
+def collect_datasets(
+    tables, choices, training, histories, labels, calibrated, vectors, config, shares, calibration
+) -> tuple[dict[str, datasets.Dataset], list[str]]:
+    """All that is drawn, by name, and the measures of the encoders' training logs."""
+    targets, label_range = config["corpus"]["targets"], config["corpus"]["label_range"]
+    speakers = datasets.read_table(tables["speaker_table"])
+    shifts, correlations = datasets.collect_shifts(
+        datasets.read_table(tables["label_shift"]), datasets.read_table(tables["label_shift_correlations"])
+    )
+    k_curve, alpha_curve = datasets.collect_choices(choices)
+    curves, measures = datasets.collect_training(training)
+    train_labels, *_ = labels.values()
+    scored = dict(list(labels.items())[1:])
+    densities, moved = speaker_map.collect_densities(scored, calibrated, calibration, targets, label_range)
+    evaluation = config["evaluation"]
+    policy = {key: evaluation[key] for key in ("min_utterances", "constant_labels")}
+    drawn = {
+        "speakers": datasets.collect_speakers(speakers),
+        "shares": datasets.collect_shares(shares),
+        "k_curve": k_curve,
+        "alpha_curve": alpha_curve,
+        "uncalibrated": speaker_map.collect_uncalibrated(labels["validation"], calibrated, targets, policy),
+        "shifts": shifts,
+        "correlations": correlations,
+        "histories": datasets.collect_histories(histories),
+        "training": curves,
+        "densities": densities,
+        "densities_calibrated": moved,
+    }
+    least = config["calibration"]["min_reference_utterances"]
+    bootstrap = {"draws": evaluation["bootstrap_draws"], "seed": evaluation["bootstrap_seed"]}
+    vectors = speaker_map.collect_vectors(train_labels, scored, vectors, targets, least, bootstrap)
+    return drawn | vectors, measures
+
+
+def render(page: dict, content: dict) -> str:
+    """The page's text: values escaped by the template, data as JSON that cannot end its script element."""
+    loader = jinja2.FileSystemLoader(PAGE)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "number": summary.format_number,
+        "interval": summary.format_interval,
+        "size": format_size,
+        "time": format_time,
+    }
+    parts = {
+        "css": Markup((PAGE / "page.css").read_text(encoding="utf-8")),
+        "script": Markup((PAGE / "page.js").read_text(encoding="utf-8")),
+        "vega": Markup(vl_convert.javascript_bundle()),
+        "data": Markup(dump_script(content)),
+    }
+    return environment.get_template("page.html").render(page | parts)
+
+
+def dump_script(value) -> str:
+    """JSON for a script element: no character of it can be taken for markup."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def format_size(value: float) -> str:
+    """Bytes for people, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+
+
+def format_time(seconds: float) -> str:
+    """A duration for people."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{minutes:.1f} min" if minutes < 60 else f"{hours:.1f} h"

@@ -1,0 +1,1 @@
+"""CCC, its moments and bootstrap, PLDC's arithmetic: numpy and scipy on arrays, no files."""

@@ -1,0 +1,235 @@
+"""Two runs of a study: which cells of the ablation table changed, by how much, and what can account for it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ser.files import DataError, read_json
+from ser.formats import manifest
+from ser.formats.csv_files import read_rows
+from ser.tracing.explanation import KEY
+from ser.tracing.provenance import command_for, read_provenance
+
+METRICS = ("o_ccc", "a_ccc", "delta_o_ccc", "delta_a_ccc")
+# What says where something is, how fast it is made or what is refused: if it matters, the content differs too.
+NO_FIGURE = {
+    "corpus": {
+        "folder",
+        "layout",
+        "audio",
+        "sheet",
+        "tables",
+        "columns",
+        "unknown_speakers",
+        "test_splits",
+        "label_range",
+    },
+    "encoders": {"base", "revision", "threads"},
+    "evaluation": {"shift_calibration"},
+}
+PARTS = {"provenance", "audio", "labels", "encoders", "table"}
+
+Ablations = list[tuple[str, dict]]  # of both runs
+Items = dict[str, tuple[str | None, str | None]]  # what differs -> its value in the first and the second run
+
+
+@dataclass(frozen=True)
+class Change:
+    """An input that differs between two runs, and the cells that it can reach: None is any.
+
+    `everywhere` are the ablations that a split's audio reaches in the other splits too.
+    """
+
+    kind: str  # audio, labels, encoder, config, code, packages
+    where: str
+    items: Items
+    ablations: frozenset[str] | None = None
+    calibrations: frozenset[str] | None = None
+    split: str | None = None
+    everywhere: frozenset[str] = frozenset()
+
+    def reaches(self, cell: dict[str, str], baselines: set[str]) -> bool:
+        """Whether it can account for a cell. The baseline is in the deltas of uncalibrated rows."""
+        involved = {cell["ablation"]} | (baselines if cell["calibration"] == "none" else set())
+        return (
+            (self.ablations is None or bool(self.ablations & involved))
+            and (self.calibrations is None or cell["calibration"] in self.calibrations)
+            and (self.split in (None, cell["split"]) or bool(self.everywhere & involved))
+        )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A cell whose figures differ; None where a run does not have the cell or the figure.
+
+    `share` is the change of O-CCC or A-CCC, whichever is larger, over half the width of the first run's interval;
+    None without an interval. `causes` are the numbers of the changes that can account for it.
+    """
+
+    cell: dict[str, str]
+    figures: dict[str, tuple[float | None, float | None]]
+    share: float | None
+    causes: list[int]
+
+
+def summarise(results: str | Path) -> dict:
+    """What a comparison needs of a results folder; kept as JSON it outlives the folder."""
+    results = Path(results)
+    table = results / "ablation_table.csv"
+    if not table.is_file():
+        raise DataError(f"{table}: is not there; make it with: {command_for([table], results)}")
+    made = read_provenance(results)
+    folders = sorted(path for path in (results / "manifests").iterdir() if path.is_dir())
+    encoders = sorted({ablation["encoder"] for ablation in made["ablations"].values()})
+    return {
+        "provenance": made,
+        "audio": {folder.name: dict(_list_audio(folder)) for folder in folders},
+        "labels": {folder.name: dict(_list_labels(folder)) for folder in folders},
+        "encoders": {name: read_json(results / f"encoders/{name}/card.json")["weights_sha256"] for name in encoders},
+        "table": read_rows(table),
+    }
+
+
+def read_summary(path: str | Path) -> dict:
+    """The summary of a results folder, or one that was saved."""
+    if Path(path).is_dir():
+        return summarise(path)
+    if not Path(path).is_file():
+        raise DataError(f"{path}: is neither a results folder nor a saved summary")
+    try:
+        summary = read_json(path)
+    except DataError:
+        summary = None
+    if not isinstance(summary, dict) or set(summary) != PARTS:
+        raise DataError(f"{path}: is no summary; make one of a results folder with --save")
+    return summary
+
+
+def _list_audio(folder: Path) -> Iterator[tuple[str, str]]:
+    for shard in sorted(folder.glob("shard-*.csv")):
+        yield from ((row.utterance_id, row.sha256) for row in manifest.read(shard))
+
+
+def _list_labels(folder: Path) -> Iterator[tuple[str, str]]:
+    for utterance, *values in (row.values() for row in read_rows(folder / "labels.csv")):
+        yield utterance, ", ".join(values)  # speaker and labels
+
+
+def compare(first: dict, second: dict) -> tuple[list[Change], list[Difference]]:
+    """The inputs that differ between two summaries, and the cells: the largest share of an interval first."""
+    changes = list(list_changes(first, second))
+    baselines = {run["provenance"]["config"]["baseline"] for run in (first, second)}
+    before, after = ({tuple(row[name] for name in KEY): row for row in run["table"]} for run in (first, second))
+    differences = []
+    for key in dict.fromkeys([*before, *after]):
+        old, new = before.get(key, {}), after.get(key, {})
+        figures = {name: (_read_number(old, name), _read_number(new, name)) for name in METRICS}
+        if any(one != other for one, other in figures.values()):
+            cell = dict(zip(KEY, key, strict=True))
+            causes = [number for number, change in enumerate(changes) if change.reaches(cell, baselines)]
+            differences.append(Difference(cell, figures, find_share(figures, old), causes))
+    return changes, sorted(differences, key=lambda each: -1 if each.share is None else each.share, reverse=True)
+
+
+def find_share(figures: dict, old: dict[str, str]) -> float | None:
+    """The larger change of O-CCC and A-CCC over half the width of its interval in the first run."""
+    shares = []
+    for name in ("o_ccc", "a_ccc"):
+        low, high = _read_number(old, f"{name}_low"), _read_number(old, f"{name}_high")
+        if None not in (low, high, *figures[name]) and high > low:
+            shares.append(abs(figures[name][1] - figures[name][0]) / ((high - low) / 2))
+    return max(shares, default=None)
+
+
+def _read_number(row: dict[str, str], name: str) -> float | None:
+    return float(row[name]) if row.get(name) else None
+
+
+def list_changes(first: dict, second: dict) -> Iterator[Change]:
+    """The inputs that differ between two summaries, what is of one kind and reach together."""
+    made = [run["provenance"] for run in (first, second)]
+    ablations = [item for each in made for item in each["ablations"].items()]
+    for kind in ("audio", "labels"):
+        for split in sorted({*first[kind], *second[kind]}):
+            if items := _differ(first[kind].get(split, {}), second[kind].get(split, {})):
+                trains = split in ("train", "validation")
+                heard = _find_hearing(split, made, ablations) if kind == "audio" else frozenset()
+                yield Change(kind, split, items, split=None if trains else split, everywhere=heard)
+    for name, values in _differ(first["encoders"], second["encoders"]).items():
+        yield Change("encoder", name, {"weights": values}, ablations=_select(ablations, "encoder", name))
+    yield from _list_config_changes(made, ablations)
+    code = [{name: digest for files in each["code"].values() for name, digest in files.items()} for each in made]
+    versions = [each["packages"] | {"Python": each["python"]} for each in made]
+    for kind, sides in (("code", code), ("packages", versions)):
+        if items := _differ(*sides):
+            yield Change(kind, "", items)
+
+
+def _differ(first: dict, second: dict) -> Items:
+    """The keys whose values differ, with both values as text; None where there is none."""
+    return {
+        name: tuple(str(side[name]) if name in side else None for side in (first, second))
+        for name in sorted({*first, *second})
+        if first.get(name) != second.get(name)
+    }
+
+
+def _select(ablations: Ablations, setting: str, value: str) -> frozenset[str]:
+    return frozenset(name for name, settings in ablations if settings[setting] == value)
+
+
+def _find_hearing(split: str, made: list[dict], ablations: Ablations) -> frozenset[str]:
+    """The ablations that hear a test split in training: weighted for its speakers, or by an encoder adapted on it."""
+    hearing = _select_adapted(made, ablations, lambda encoder: split in encoder["splits"])
+    return _select(ablations, "weighting", "similar_speakers") | hearing
+
+
+def _select_adapted(made: list[dict], ablations: Ablations, which: Callable[[dict], bool]) -> frozenset[str]:
+    """The ablations of encoders that were trained further on the corpus, of those that `which` is true for."""
+    encoders = [item for each in made for item in each["config"]["encoders"].items()]
+    adapted = {name for name, options in encoders if options.get("adaptation", "none") != "none" and which(options)}
+    return frozenset().union(*(_select(ablations, "encoder", name) for name in adapted))
+
+
+def _list_config_changes(made: list[dict], ablations: Ablations) -> Iterator[Change]:
+    """The values of the config that differ, each a change; ablations are compared with all that they inherit."""
+    for path, values in _differ(*(dict(_flatten(each)) for each in made)).items():
+        section, *rest = path
+        if rest and rest[-1] in NO_FIGURE.get(section, ()):
+            continue
+        reach = {}
+        if section == "ablations":
+            reach = {"ablations": frozenset(rest[:1])}
+        elif section == "encoders":
+            reach = {"ablations": _select(ablations, "encoder", rest[0])}
+        elif section in ("pretraining", "pseudo_labels"):
+            reach = {"ablations": _select_adapted(made, ablations, lambda encoder: True)}
+        elif section == "calibration":
+            reach = {"calibrations": frozenset(rest[1:2]) if rest[0] == "methods" else _select_methods(made, rest[0])}
+        yield Change("config", ".".join(path), {"value": values}, **reach)
+
+
+def _select_methods(made: list[dict], key: str) -> frozenset[str]:
+    """The calibration methods that an option of all of them decides."""
+    chosen = {
+        "alpha": lambda method: method.get("shrinkage"),
+        "random_draws": lambda method: method.get("neighbours") == "random",
+        "random_seed": lambda method: method.get("neighbours") == "random",
+    }.get(key, lambda method: True)
+    return frozenset(m["name"] for each in made for m in each["config"]["calibration"]["methods"] if chosen(m))
+
+
+def _flatten(made: dict) -> Iterator[tuple[tuple[str, ...], object]]:
+    """A config as `(path, value)`: what has a name is found by it, whatever its place in a list."""
+    config = {name: value for name, value in made["config"].items() if name not in ("heads", "training")}
+    methods = {method["name"]: method for method in config["calibration"]["methods"]}
+    config |= {"ablations": made["ablations"], "calibration": config["calibration"] | {"methods": methods}}
+
+    def walk(value, path):
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield from walk(item, (*path, key))
+        else:
+            yield path, value
+
+    return walk(config, ())

@@ -1,0 +1,94 @@
+"""Where results come from, as far as only the run itself can say: its config, code, package versions and commit."""
+
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from ser.files import DataError, read_json, sha256, write_json
+from ser.tracing.sources import find_sources
+
+WORKFLOW = Path(__file__).parents[3]
+NAME = "provenance.json"
+
+
+def record_provenance(config: dict, ablations: dict, scripts: Iterable[str], path: str | Path) -> None:
+    """Write what made the tables: `config`, `ablations`, `code`, `packages`, `python` and `git`.
+
+    No times and no names of machines: the same study by the same code gives the same file.
+
+    Args:
+        config: with its defaults filled in; `ablations` are those of it as `config.resolve_ablations` returns them
+        scripts: names of the workflow's scripts that the tables depend on
+    """
+    write_json(
+        path,
+        {
+            "config": config,
+            "ablations": ablations,
+            "code": digest_code(scripts),
+            "packages": list_packages(),
+            "python": platform.python_version(),
+            "git": describe_commit(WORKFLOW),
+        },
+    )
+
+
+def read_provenance(results: Path) -> dict:
+    """The provenance of a results folder; a DataError says how to make it where there is none."""
+    path = results / NAME
+    if not path.is_file():
+        raise DataError(f"{path}: is not there; make it with: {command_for([path], results)}")
+    return read_json(path)
+
+
+def digest_code(scripts: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The SHA-256 of each script and of the library modules it uses: `{script: {path in the workflow: digest}}`."""
+    folder = WORKFLOW / "workflow_scripts"
+    found = {script: sorted(Path(path).resolve() for path in find_sources(folder / script)) for script in scripts}
+    root = WORKFLOW.resolve()
+    return {
+        script: {path.relative_to(root).as_posix(): sha256(path) for path in paths}
+        for script, paths in sorted(found.items())
+    }
+
+
+def list_packages() -> dict[str, str]:
+    """The versions of the locked packages: what is installed here, or the locked version where it is not.
+
+    In a conda environment of one rule only a part is installed; the other rules' environments have the locked versions.
+    """
+    lines = (WORKFLOW / "envs" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    locked = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    return {name: _find_version(name) or version for name, version in locked.items()}
+
+
+def _find_version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def describe_commit(folder: Path) -> dict | None:
+    """The git commit of the workflow and whether its files differ from it; None where git does not know it."""
+    if _ask_git(folder, "ls-files", "--error-unmatch", "Snakefile") is None:
+        return None
+    changed = _ask_git(folder, "status", "--porcelain", "--", "Snakefile", "rules", "workflow_scripts", "envs")
+    return {"commit": _ask_git(folder, "rev-parse", "HEAD"), "dirty": bool(changed)}
+
+
+def _ask_git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def command_for(paths: Iterable[Path], results: Path) -> str:
+    """The command line that makes files of a results folder."""
+    folder = results.resolve().parent
+    names = " ".join(path.resolve().relative_to(folder).as_posix() for path in paths)
+    return f"snakemake --snakefile {WORKFLOW / 'Snakefile'} --directory {folder} --cores 2 {names}"

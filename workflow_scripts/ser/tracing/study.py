@@ -1,0 +1,118 @@
+"""A finished study: what its results folder says of itself, and the files that its figures come from."""
+
+from functools import cached_property
+from pathlib import Path
+
+from ser.config.ablation import Ablation
+from ser.config.calibration_methods import Method, read_methods
+from ser.config.encoders import resolve_encoders
+from ser.config.similarities import SIMILARITIES
+from ser.files import read_json
+from ser.tracing.provenance import read_provenance
+
+
+class Study:
+    """A results folder: what it says of itself, and where its files are."""
+
+    def __init__(self, results: str | Path):
+        self.results = Path(results)
+        self.made = read_provenance(self.results)
+        self.config = self.made["config"]
+        self.ablations = {name: Ablation.read(values) for name, values in self.made["ablations"].items()}
+        self.seeds, self.targets = self.config["seeds"], self.config["corpus"]["targets"]
+        self.methods = read_methods(self.config["calibration"]["methods"])
+
+    @cached_property
+    def index(self) -> dict:
+        return read_json(self.results / "manifests/index.json")
+
+    def encoder(self, name: str) -> dict:
+        """An encoder's options; of one that was trained further on this corpus with those of its pre-training."""
+        options = self.config["encoders"][name]
+        return options if options["adaptation"] == "none" else resolve_encoders(self.config)[name]
+
+    def labels(self, split: str) -> Path:
+        return self.results / f"labels/{split}.parquet"
+
+    def winner(self, ablation: str) -> Path:
+        """What tuning found best, for an ablation that is `tuned`."""
+        return self.results / f"tuning/{self.ablations[ablation].tuned['ablation']}.json"
+
+    def shards(self, kind: str, split: str, suffix: str) -> list[Path]:
+        return [self.results / kind / split / f"shard-{s}.{suffix}" for s in sorted(self.index["shards"][split])]
+
+    def seed_files(self, kind: str, ablation: str, split: str) -> list[Path]:
+        return [self.results / kind / ablation / f"seed-{seed}/{split}.parquet" for seed in self.seeds]
+
+    def evidence_files(self, ablation: str, split: str) -> dict[str, list[Path]]:
+        """What calibration saw of a split, as `evidence.read_evidence` takes it."""
+        compared = {"fused", *(method.similarity for method in self.methods)}
+        enrols = any(method.enrolment for method in self.methods)
+        return {
+            "predictions": self.seed_files("predictions", ablation, split),
+            "enrolment": self.seed_files("enrolment_vectors", ablation, split) if enrols else [],
+            **{name: self.vectors(name, ablation, split) for name in SIMILARITIES if name in compared},
+        }
+
+    def vectors(self, similarity: str, ablation: str, split: str) -> list[Path]:
+        """The files of the speaker vectors that a similarity compares."""
+        names = {"ablation": ablation, "encoder": self.ablations[ablation].encoder, "split": split}
+        lists = {"seed": self.seeds, "shard": sorted(self.index["shards"][split])}
+        return [self.results / path for path in SIMILARITIES[similarity].list_files(**names, **lists)]
+
+
+def list_files(study: Study, owner: str, method: Method | None, split: str) -> dict[str, list[Path]]:
+    """The files on the way from the corpus to a cell, by kind, in the order in which they are made."""
+    settings, splits = study.ablations[owner], list(dict.fromkeys(("train", "validation", split)))
+    encoder, adaptation = list_adaptation(study, settings.encoder, splits)
+    compared = [path for name in ("train", split) for path in list_compared(study, owner, method, name)]
+    vectors = dict.fromkeys(splits if settings.reads_speakers else ())
+    if settings.weighting != "none":
+        vectors |= dict.fromkeys(["train", *sorted(set(study.index["shards"]) - {"train", "validation"})])
+    if method and method.similarity == "mfcc":
+        vectors |= dict.fromkeys(splits)
+    models = study.results / "models" / owner
+    return {
+        "manifests": [path for name in splits for path in study.shards("manifests", name, "csv")],
+        "encoder": encoder,
+        **adaptation,
+        settings.features: [
+            path
+            for name in splits
+            for path in study.shards(f"{settings.features}/{settings.encoder}", name, "tfrecord")
+        ],
+        "speaker vectors": [path for name in vectors for path in study.shards("speakers", name, "json")],
+        "labels": [study.labels(name) for name in splits],
+        **({"tuning": [study.winner(owner)]} if settings.tuned else {}),
+        "models": [models / f"seed-{seed}/model.keras" for seed in study.seeds],
+        "predictions": study.seed_files("predictions", owner, split),
+        **({"compared": compared} if compared else {}),
+        "choices": [study.results / f"calibration/{owner}/choices.json"],
+        "calibrated": study.seed_files("calibrated", owner, split),
+    }
+
+
+def list_adaptation(study: Study, encoder: str, splits: list[str]) -> tuple[list[Path], dict[str, list[Path]]]:
+    """The files of an encoder; those that it was trained further on, and the speakers' vectors it uses, by kind."""
+    folder, options = study.results / "encoders" / encoder, study.encoder(encoder)
+    files, made = [folder / "model.safetensors"], {}
+    if options["adaptation"] != "none":
+        files.append(folder / "adaptation.safetensors")
+        labels, heard = options["pseudo_labels"], dict.fromkeys((*options["splits"], "validation"))
+        made["pseudo-labels"] = [study.results / f"pseudo_labels/{labels}/clusters.safetensors"]
+        made["pseudo-labels"] += [
+            path for name in heard for path in study.shards(f"pseudo_labels/{labels}", name, "parquet")
+        ]
+    if options["adaptation"] == "papt":
+        kind = f"speaker_embeddings/{encoder}"
+        made["speaker embeddings"] = [path for name in splits for path in study.shards(kind, name, "json")]
+    return files, made
+
+
+def list_compared(study: Study, owner: str, method: Method | None, split: str) -> list[Path]:
+    """What a calibration compares speakers of a split by, where that is not their MFCCs."""
+    if method is None or method.similarity == "mfcc":
+        return []
+    if method.enrolment and split != "train":
+        return study.seed_files("enrolment_vectors", owner, split)
+    return study.vectors(method.similarity, owner, split)
