@@ -85,7 +85,8 @@ def make_split(folder: Path, split: str, utterances: int, layers: int, width: in
 def train_ours(ablation: dict, splits: dict, seeds: int, folder: Path) -> list[float]:
     """The seeds' validation CCC, of the best epoch, mean over targets."""
     import ser.lean_keras  # noqa: F401
-    from ser.heads.training import fix_numerics, train_ablation
+    from ser.heads.numerics import fix_numerics
+from ser.heads.training import train_ablation
     from ser.heads.training_data import Split
     from ser.heads.tuning import read_score
 

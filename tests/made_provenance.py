@@ -58,7 +58,7 @@ def describe_made(made: MadeResults) -> dict:
             },
             "evaluation": POLICY | {f"bootstrap_{name}": value for name, value in BOOTSTRAP.items()},
         },
-        "ablations": {name: settings | {"features": "embeddings"} for name, settings in made.ablations.items()},
+        "ablations": {name: ablation.to_dict() for name, ablation in made.ablations.items()},
         "code": {"score.py": {"workflow_scripts/score.py": "0" * 64}},
         "packages": {"numpy": "2.0"},
         "python": "3.11.0",

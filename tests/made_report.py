@@ -96,8 +96,6 @@ def make_study(folder: Path, rejected: int = 1, withheld: tuple[str, ...] = (), 
         for number, target in enumerate(made.targets, start=2):
             table = table.set_column(number, target, pa.nulls(len(table), pa.float64()))
         write_parquet(made.labels(split), table)
-    for ablation in made.ablations.values():
-        ablation.setdefault("hears_test_speakers", False)
     made.evaluate()
     made.study()
     complete(made, rejected)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from ser.config.ablation import Ablation
 from ser.evaluation.calibration import calibrate_split, choose_calibration
 from ser.evaluation.label_shift import study_label_shift
 from ser.evaluation.protocol import check_protocol
@@ -53,14 +54,7 @@ class MadeResults:
     ):
         self.root, self.seeds, self.targets, self.methods = Path(root) / "results", list(seeds), list(targets), methods
         self.ablations = {
-            name: {
-                "encoder": "demo",
-                "speaker": "none" if name == "baseline" else "mfcc",
-                "fusion": "none",
-                "weighting": "none",
-                "hears_test_speakers": False,
-                "head": "mlp",
-            }
+            name: Ablation(encoder="demo", speaker="none" if name == "baseline" else "mfcc", layer="weighted")
             for name in ablations
         }
         self.splits = list(speakers)
@@ -202,6 +196,7 @@ class MadeResults:
             "choices": {ablation: self.choices(ablation) for ablation in self.ablations},
             "cards": {"demo": str(self.root / "encoders/demo/card.json")},
             "ablations": self.ablations,
+            "hearing": [],
             "methods": self.methods,
             "targets": self.targets,
             "baseline": "baseline",

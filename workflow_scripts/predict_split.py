@@ -6,8 +6,8 @@ log.to_file(snakemake.log[0])
 
 import ser.lean_keras  # noqa: E402, F401 - before what imports Keras
 from ser.config.ablation import Ablation  # noqa: E402
+from ser.heads.numerics import fix_numerics  # noqa: E402
 from ser.heads.prediction import load_heads, predict_split  # noqa: E402 - TensorFlow speaks while it is imported
-from ser.heads.training import fix_numerics  # noqa: E402
 
 ablation = Ablation.read(snakemake.params.ablation)
 fix_numerics(ablation.training["threads"])

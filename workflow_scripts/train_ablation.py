@@ -7,7 +7,8 @@ log.to_file(snakemake.log[0])
 import ser.lean_keras  # noqa: E402, F401 - before what imports Keras
 from ser.config.ablation import Ablation  # noqa: E402
 from ser.config.tuning_grid import apply_winner  # noqa: E402
-from ser.heads.training import fix_numerics, train_ablation  # noqa: E402 - TensorFlow speaks while it is imported
+from ser.heads.numerics import fix_numerics  # noqa: E402 - TensorFlow speaks while it is imported
+from ser.heads.training import train_ablation  # noqa: E402 - TensorFlow speaks while it is imported
 from ser.heads.training_data import Split  # noqa: E402
 
 ablation = Ablation.read(snakemake.params.ablation)

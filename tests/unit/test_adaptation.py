@@ -20,7 +20,7 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from ser.adaptation import adapt as adaptation
 from ser.adaptation import pseudo_labels, speaker_embeddings
-from ser.adaptation.clusters import read_clusters
+from ser.adaptation.clusters import read_clusters, read_labels
 from ser.adaptation.masked_prediction import MaskedPrediction
 from ser.adaptation.neighbours import place_speakers
 from ser.adaptation.prediction_head import load_head, read_vectors
@@ -219,7 +219,7 @@ def test_a_base_pre_trained_on_the_same_clusters_keeps_its_prediction_head(corpu
 
 
 def test_utterances_that_are_too_short_are_no_reason_to_stop_unless_all_are(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(adapt, "SHORTEST", 1000)
+    monkeypatch.setattr(adaptation, "SHORTEST", 1000)
     with pytest.raises(DataError, match="no utterance of train lasts"):
         adapt(corpus, tmp_path / "out")
 
@@ -254,10 +254,10 @@ def test_two_processes_train_as_one_with_twice_the_batches(corpus, tmp_path):
 
 
 def test_gpus_that_are_not_there_are_missed_before_training(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(adapt, "device_count", lambda: 0)
+    monkeypatch.setattr(trainer, "device_count", lambda: 0)
     with pytest.raises(DataError, match="device: cuda, but torch .* finds no CUDA device"):
         run(corpus, tmp_path / "out", device="cuda")
-    monkeypatch.setattr(adapt, "device_count", lambda: 2)
+    monkeypatch.setattr(trainer, "device_count", lambda: 2)
     with pytest.raises(DataError, match="gpus is 3, but this job sees 2"):
         run(corpus, tmp_path / "out", device="auto", gpus=3)
 
@@ -306,7 +306,7 @@ def test_labels_are_the_nearest_clusters_of_the_frames_that_hubert_makes(corpus)
     folder, shards = corpus
     centroids = read_clusters(folder / "clusters.safetensors")
     assert centroids.shape == (6, 39)
-    rows = pseudo_labels.read_labels(shards["train"][1][0])
+    rows = read_labels(shards["train"][1][0])
     assert [row[0] for row in rows] == [f"{s}{u}" for s in SPEAKERS["train"] for u in range(3)]
     for utterance_id, speaker, _, labels in rows:
         samples, _ = librosa.load(folder / "train" / f"{utterance_id}.wav", sr=16_000)

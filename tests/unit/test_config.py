@@ -96,7 +96,7 @@ def test_senseless_ablations_are_named(ablations, message):
 
 def test_an_ablation_can_change_its_training():
     config = check(SMALLEST | {"ablations": [{"name": "a", "training": {"epochs": 3}}]}, SCHEMA)
-    training = resolve_ablations(config)["a"]["training"]
+    training = resolve_ablations(config)["a"].training
     assert training == config["training"] | {"epochs": 3}
 
 

@@ -14,7 +14,7 @@ import soundfile
 from safetensors.numpy import load_file, save_file
 from test_hubert import TINY, make, reference
 
-from ser.encoders import embed
+from ser.encoders import decoding, embed
 from ser.files import DataError, read_json, sha256, write_json
 from ser.formats import tfrecord
 from ser.formats.csv_files import format_rows
@@ -148,11 +148,11 @@ def test_a_second_run_computes_nothing(shard, embedded):
 def test_a_run_that_reuses_all_does_not_import_torch(shard):
     shard.run()
     script = (
-        "import sys; from ser import embed; from pathlib import Path; d = Path(sys.argv[1])\n"
+        "import sys; from ser.encoders import embed; from pathlib import Path; d = Path(sys.argv[1])\n"
         "embed.embed_shard(d/'shard-007.csv', d/'encoder', d/'again.tfrecord', d/'frames again.tfrecord', "
         f"reuse_dir=d/'reuse', **{OPTIONS!r})\nassert 'torch' not in sys.modules and 'tensorflow' not in sys.modules"
     )
-    library = Path(embed.__file__).parents[1]
+    library = Path(embed.__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(library), os.environ.get("PYTHONPATH", "")])}
     subprocess.run([sys.executable, "-c", script, shard.folder], check=True, env=environment)
     assert (shard.folder / "again.tfrecord").read_bytes() == (shard.folder / "pooled.tfrecord").read_bytes()
@@ -331,10 +331,10 @@ def test_long_recordings_are_decoded_only_as_there_is_room(monkeypatch):
         begun.append(path)
         return np.full(10, int(path), np.float32), None
 
-    monkeypatch.setattr(embed, "HELD_SAMPLES", 25)
-    monkeypatch.setattr(embed.audio_files, "load", load)
+    monkeypatch.setattr(decoding, "HELD_SAMPLES", 25)
+    monkeypatch.setattr(decoding.decode, "load", load)
     utterances = [Utterance(f"{number:03d}", str(number), "speaker", "0") for number in range(60)]
-    stream = embed._decode(utterances, {}, ahead=30, workers=4)
+    stream = decoding.decode_ahead(utterances, {}, ahead=30, workers=4)
     for utterance, samples in itertools.islice(stream, 40):
         assert int(utterance.path) == samples[0] == len(taken)
         taken.append(utterance)

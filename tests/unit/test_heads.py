@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from scipy.special import softmax
 
+from ser.config.ablation import Ablation
 from ser.heads.model import N_MFCC, apply_together, build_head, find_layer, join_heads, set_statistics
 from ser.heads.training import ccc_loss, fix_numerics
 
@@ -20,16 +21,15 @@ FUSIONS = ["none", "sum", "concat", "concat_lift", "film"]
 
 
 def settings(head="mlp", fusion="none", layer="weighted"):
-    return {
-        "head": head,
-        "features": "frames" if head == "transformer" else "embeddings",
-        "speaker": "none" if fusion == "none" else "mfcc",
-        "fusion": fusion,
-        "units": UNITS[head],
-        "training": {"dropout": 0.2},
-        "outputs": "joint",
-        "encoder": "e",
-    } | ({"layer": layer} if head == "mlp" else {})
+    return Ablation(
+        encoder="e",
+        speaker="none" if fusion == "none" else "mfcc",
+        fusion=fusion,
+        head=head,
+        layer=layer if head == "mlp" else None,
+        units=UNITS[head],
+        training={"dropout": 0.2},
+    )
 
 
 def build(**options):

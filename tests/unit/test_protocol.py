@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from made_results import METHODS, MadeResults
 
+from ser.config.ablation import Ablation
 from ser.config.calibration_methods import Method
 from ser.evaluation.tables import name_protocol
 from ser.files import DataError, read_json, write_json
@@ -124,10 +125,10 @@ def test_files_without_provenance(made):
         # its training saw the test speakers' audio
         ({"weighting": "similar_speakers"}, Method("none"), "transductive"),
         # its encoder did, or places them by all of it
-        ({"hears_test_speakers": True}, Method("none"), "transductive"),
-        ({"hears_test_speakers": True}, Method("enrol_5", enrolment=5), "transductive"),
+        ({"hears": True}, Method("none"), "transductive"),
+        ({"hears": True}, Method("enrol_5", enrolment=5), "transductive"),
     ],
 )
 def test_each_row_says_what_it_needs(differs, method, expected):
-    ablation = {"speaker": "none", "weighting": "none", "hears_test_speakers": False}
-    assert name_protocol(ablation | differs, method) == expected
+    settings = {key: value for key, value in differs.items() if key != "hears"}
+    assert name_protocol(Ablation("e", **settings), "hears" in differs, method) == expected

@@ -7,11 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ser.config.ablation import Ablation
 from ser.files import DataError, write_json
 from ser.formats import tfrecord
 from ser.heads.features import batch, open_features, read_labels, read_shape, read_speakers
+from ser.heads.numerics import fix_numerics
 from ser.heads.prediction import load_heads, predict_split
-from ser.heads.training import fix_numerics, train_ablation
+from ser.heads.training import train_ablation
 from ser.heads.training_data import Split
 from ser.statistics.ccc import compute_ccc
 
@@ -26,15 +28,11 @@ ROWS, WIDTH = 3, 8
 
 
 def ablation(**changes):
-    settings = {
-        "head": "mlp", "features": "embeddings", "speaker": "none", "fusion": "none", "layer": "weighted",
-        "units": [16, 8], "training": TRAINING, "outputs": "joint", "encoder": "e", "weighting": "none",
-    } | changes  # fmt: skip
-    if settings["head"] == "transformer":
-        settings.pop("layer")
-        settings |= {"features": "frames"}
-        settings |= {"units": {"width": 8, "layers": 1, "attention_heads": 2, "feed_forward": 8, "max_frames": 100}}
-    return settings
+    settings = {"layer": "weighted", "units": [16, 8], "training": TRAINING}
+    if changes.get("head") == "transformer":
+        units = {"width": 8, "layers": 1, "attention_heads": 2, "feed_forward": 8, "max_frames": 100}
+        settings |= {"layer": None, "units": units}
+    return Ablation("e", **settings | changes)
 
 
 def make_split(folder, split, n_speakers, seed, frames=False):

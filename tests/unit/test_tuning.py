@@ -1,17 +1,19 @@
 """Tuning finds what training with each point by itself would find."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from test_training import TARGETS, TRAINING, ablation, make_split, run_training
 
+from ser.config.ablation import Ablation
 from ser.config.tuning_grid import apply_point, list_points, resolve_tuned
 from ser.files import DataError, read_json
 from ser.heads.tuning import read_score, tune_ablation
 
 GRID = {"learning_rate": [0.03, 0.0001], "mlp": [[8], [16, 8]], "transformer": [{"width": 4}]}
-TRANSFORMER = {"head": "transformer", "units": {"width": 8, "max_frames": 100}, "training": TRAINING}
+TRANSFORMER = Ablation("e", head="transformer", units={"width": 8, "max_frames": 100}, training=TRAINING)
 
 
 def test_points_are_all_combinations_of_what_applies():
@@ -29,9 +31,9 @@ def test_points_are_all_combinations_of_what_applies():
 def test_a_point_is_laid_over_the_settings():
     settings = ablation()
     tuned = apply_point(settings, {"learning_rate": 0.5, "mlp": [3]})
-    assert tuned == settings | {"training": TRAINING | {"learning_rate": 0.5}, "units": [3]}
+    assert tuned == replace(settings, training=TRAINING | {"learning_rate": 0.5}, units=[3])
     assert settings == ablation() and apply_point(settings, {}) == settings
-    assert apply_point(TRANSFORMER, {"transformer": {"width": 4}})["units"] == {"width": 4, "max_frames": 100}
+    assert apply_point(TRANSFORMER, {"transformer": {"width": 4}}).units == {"width": 4, "max_frames": 100}
 
 
 def test_a_tuned_ablation_has_the_grid_that_decides_it():

@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +81,11 @@ def adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> None
 
     `device` is `auto` (CUDA where present), `cpu` or `cuda`; `settings` says how many GPUs of this machine.
     """
-    launch(partial(_adapt, sources, recipe, places), device, recipe.settings["gpus"], "pretraining")
+
+    def run(device: str) -> None:
+        _adapt(sources, recipe, places, device)
+
+    launch(run, device, recipe.settings["gpus"], "pretraining")
 
 
 def _adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> None:

@@ -12,7 +12,7 @@ _LIBRARY = Path(__file__).parents[1]
 
 
 @functools.cache
-def _imported(source: Path) -> frozenset[Path]:
+def find_imports(source: Path) -> frozenset[Path]:
     """The modules of this library that a file imports itself."""
     names = set()
     for node in ast.walk(ast.parse(source.read_bytes(), str(source))):
@@ -30,7 +30,7 @@ def find_sources(script: Path) -> list[str]:
     found, open_ends = set(), {script}
     while open_ends:
         found |= open_ends
-        open_ends = {module for source in open_ends for module in _imported(source)} - found
+        open_ends = {module for source in open_ends for module in find_imports(source)} - found
     return sorted(os.path.relpath(path) for path in found)
 
 
