@@ -86,7 +86,7 @@ def train_ours(ablation: dict, splits: dict, seeds: int, folder: Path) -> list[f
     """The seeds' validation CCC, of the best epoch, mean over targets."""
     import ser.lean_keras  # noqa: F401
     from ser.heads.numerics import fix_numerics
-from ser.heads.training import train_ablation
+    from ser.heads.training import train_ablation
     from ser.heads.training_data import Split
     from ser.heads.tuning import read_score
 
@@ -106,7 +106,8 @@ def fit_with_keras(ablation: dict, splits: dict, seeds: int, folder: Path) -> li
 
     from ser.heads.features import open_features, read_labels, read_shape, read_speakers
     from ser.heads.model import build_head, set_statistics
-    from ser.heads.training import ccc_loss, fix_numerics
+    from ser.heads.numerics import fix_numerics
+    from ser.heads.training import ccc_loss
     from ser.statistics.ccc import compute_ccc
 
     fix_numerics(1)

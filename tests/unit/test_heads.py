@@ -8,7 +8,8 @@ from scipy.special import softmax
 
 from ser.config.ablation import Ablation
 from ser.heads.model import N_MFCC, apply_together, build_head, find_layer, join_heads, set_statistics
-from ser.heads.training import ccc_loss, fix_numerics
+from ser.heads.numerics import fix_numerics
+from ser.heads.training import ccc_loss
 
 fix_numerics(1)  # as a job does, before TensorFlow starts
 
