@@ -26,10 +26,10 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
+from ser.config.ablation import Ablation  # noqa: E402
+
 TARGETS = ["valence", "arousal", "dominance"]
 TRAINING = {"loss": "ccc", "patience": 99, "batch_size": 64, "learning_rate": 0.001, "dropout": 0.3, "threads": 1}
-MLP = {"head": "mlp", "features": "embeddings", "layer": "weighted", "units": [128, 32], "encoder": "large"}
-PLAIN = {"speaker": "none", "fusion": "none", "weighting": "none", "outputs": "joint"}
 ABLATIONS = {  # the first ones are timed
     "baseline": {},
     "mfcc-sum": {"speaker": "mfcc", "fusion": "sum"},
@@ -82,7 +82,7 @@ def make_split(folder: Path, split: str, utterances: int, layers: int, width: in
     }
 
 
-def train_ours(ablation: dict, splits: dict, seeds: int, folder: Path) -> list[float]:
+def train_ours(ablation: Ablation, splits: dict, seeds: int, folder: Path) -> list[float]:
     """The seeds' validation CCC, of the best epoch, mean over targets."""
     import ser.lean_keras  # noqa: F401
     from ser.heads.numerics import fix_numerics
@@ -99,7 +99,7 @@ def train_ours(ablation: dict, splits: dict, seeds: int, folder: Path) -> list[f
     return [float(np.mean(read_score(f"{folder}/seed-{seed}/history.csv", TARGETS))) for seed in range(seeds)]
 
 
-def fit_with_keras(ablation: dict, splits: dict, seeds: int, folder: Path) -> list[float]:
+def fit_with_keras(ablation: Ablation, splits: dict, seeds: int, folder: Path) -> list[float]:
     """The script: one seed, records decoded and shuffled by tf.data in each epoch, the best epoch kept."""
     import keras
     import tensorflow as tf
@@ -116,8 +116,8 @@ def fit_with_keras(ablation: dict, splits: dict, seeds: int, folder: Path) -> li
     shape = read_shape(splits["train"]["embeddings"])
     for name, files in splits.items():
         speakers = None
-        if ablation["speaker"] != "none":
-            speakers = read_speakers(files["speakers"], ablation["speaker"] == "mfcc_permuted")
+        if ablation.reads_speakers:
+            speakers = read_speakers(files["speakers"], ablation.speaker == "mfcc_permuted")
             if name == "train":
                 vectors = np.stack(list(speakers.values()))
         labels[name] = read_labels(files["labels"], TARGETS)
@@ -136,11 +136,11 @@ def fit_with_keras(ablation: dict, splits: dict, seeds: int, folder: Path) -> li
     )
     adapted = next(iter(datasets["train"]))[0]["features"].numpy()  # of a batch: nobody waits for all of them
     set_statistics(head, "standardise_features", adapted.mean(0), adapted.var(0))
-    if ablation["speaker"] != "none":
+    if ablation.reads_speakers:
         set_statistics(head, "standardise_speaker", vectors.mean(0), vectors.var(0))
 
     def loss(true, predicted):
-        if ablation["training"]["loss"] == "mse":
+        if ablation.training["loss"] == "mse":
             return tf.reduce_mean((true - predicted) ** 2)
         return ccc_loss(true, predicted, tf.ones_like(true[:, :1]))
 
@@ -153,8 +153,8 @@ def fit_with_keras(ablation: dict, splits: dict, seeds: int, folder: Path) -> li
             best.append(np.mean([compute_ccc(true[:, i], predicted[:, i]) for i in range(len(TARGETS))]))
 
     model = keras.Model(head.inputs, head.output["labels"])
-    model.compile(keras.optimizers.Adam(ablation["training"]["learning_rate"]), loss)
-    model.fit(datasets["train"], epochs=ablation["training"]["epochs"], verbose=0, callbacks=[Validate()])
+    model.compile(keras.optimizers.Adam(ablation.training["learning_rate"]), loss)
+    model.fit(datasets["train"], epochs=ablation.training["epochs"], verbose=0, callbacks=[Validate()])
     model.save(folder / "model.keras")
     return [float(max(best))]
 
@@ -165,7 +165,7 @@ def measure(run, *arguments) -> tuple[float, float, float, list[float]]:
         return pool.apply(_measure_self, (run, *arguments))
 
 
-def _measure_self(run, ablation: dict, splits: dict, seeds: int, folder: Path):
+def _measure_self(run, ablation: Ablation, splits: dict, seeds: int, folder: Path):
     folder.mkdir(parents=True)
     started = time.perf_counter()
     scores = run(ablation, splits, seeds, folder)
@@ -195,7 +195,7 @@ def main() -> None:
         print(f"{'':14}{columns}{columns}{'CPU':>12}{'wall':>9}")
         for name, changes in list(ABLATIONS.items())[: options.ablations]:
             training = TRAINING | {"epochs": options.epochs} | changes.get("training", {})
-            ablation = MLP | PLAIN | changes | {"training": training}
+            ablation = Ablation("large", **{"layer": "weighted", "units": [128, 32]} | changes | {"training": training})
             ours = measure(train_ours, ablation, splits, options.seeds, folder / name / "ours")
             fit = measure(fit_with_keras, ablation, splits, 1, folder / name / "fit")
             print(f"{name:14}", end="")
