@@ -25,6 +25,13 @@ def ablation_settings(
     return ABLATIONS[wildcards.ablation].to_dict()
 
 
+def predicted_files(
+    wildcards,
+):
+    """The paths of what heads predict, but for the kind, seed and split, which the job fills in."""
+    return f"results/{{kind}}/{wildcards.ablation}/seed-{{seed}}/{{split}}.parquet"
+
+
 rule train_ablation:
     """Train the heads of one ablation, all seeds in one job."""
     input:
@@ -54,6 +61,9 @@ rule train_ablation:
     params:
         *library("train_ablation.py"),
         ablation=ablation_settings,
+        folder="results/models/{ablation}",
+        predicted=predicted_files,
+        tensorboard="results/logs/tensorboard/{ablation}",
         seeds=SEEDS,
         targets=TARGETS,
     message:
@@ -88,6 +98,7 @@ rule predict_split:
     params:
         *library("predict_split.py"),
         ablation=ablation_settings,
+        predicted=predicted_files,
         seeds=SEEDS,
         targets=TARGETS,
     message:

@@ -17,5 +17,5 @@ predict_split(
     embeddings=snakemake.input.embeddings,
     speakers=snakemake.input.speakers,
     targets=snakemake.params.targets,
-    results=f"results/{{kind}}/{snakemake.wildcards.ablation}/seed-{{seed}}/{snakemake.wildcards.split}.parquet",
+    results=snakemake.params.predicted.replace("{split}", snakemake.wildcards.split),
 )

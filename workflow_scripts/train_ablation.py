@@ -23,9 +23,9 @@ train_ablation(
     validation=Split(
         snakemake.input.validation, snakemake.input.get("validation_speakers", []), snakemake.input.validation_labels
     ),
-    folder=f"results/models/{snakemake.wildcards.ablation}",
-    results=f"results/{{kind}}/{snakemake.wildcards.ablation}/seed-{{seed}}/{{split}}.parquet",
-    tensorboard=f"results/logs/tensorboard/{snakemake.wildcards.ablation}",
+    folder=snakemake.params.folder,
+    results=snakemake.params.predicted,
+    tensorboard=snakemake.params.tensorboard,
     target_speakers=snakemake.input.get("target_speakers"),
     memory_bytes=(snakemake.resources.mem_mb - 2000) * 1e6,  # TensorFlow itself takes up to 2 GB
 )

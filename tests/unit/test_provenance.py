@@ -17,7 +17,7 @@ def test_it_is_the_same_each_time_and_names_what_ran(tmp_path):
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     made = read_json(tmp_path / "a.json")
     assert list(made["code"]) == ["explain.py", "score.py"]
-    assert {"workflow_scripts/score.py", "workflow_scripts/ser/ccc.py"} < set(made["code"]["score.py"])
+    assert {"workflow_scripts/score.py", "workflow_scripts/ser/statistics/ccc.py"} < set(made["code"]["score.py"])
     for name, digest in made["code"]["score.py"].items():
         assert digest == hashlib.sha256((ROOT / name).read_bytes()).hexdigest()
     assert made["packages"]["numpy"] == importlib.metadata.version("numpy")

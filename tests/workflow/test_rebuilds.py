@@ -189,15 +189,16 @@ CHANGES = [
         lambda p: p.scale_encoder("plain", 1.1),
         {"prepare_encoder plain"} | embedded("plain") | training("base"),
     ),
-    Change("mfcc.py", lambda p: edit(p, "ser/mfcc.py"), MEASURED | training("fused") | calibration("base")),
-    Change("hubert.py", lambda p: edit(p, "ser/hubert.py"), embedded(*EMBED) | training(*BOTH)),
-    Change("encoder.py", lambda p: edit(p, "ser/encoder.py"), PREPARED | embedded(*EMBED) | training(*BOTH)),
-    Change("training.py", lambda p: edit(p, "ser/training.py"), training(*BOTH)),
-    Change("calibration.py", lambda p: edit(p, "ser/calibration.py"), calibration(*BOTH)),
-    Change("tables.py", lambda p: edit(p, "ser/tables.py"), SCORED),
-    Change("metadata.py", lambda p: edit(p, "ser/metadata.py"), {"describe_corpus"}),
-    Change("label_shift.py", lambda p: edit(p, "ser/label_shift.py"), {"study_label_shift"}),
-    Change("index.py", lambda p: edit(p, "ser/index.py"), set()),
+    Change("mfcc.py", lambda p: edit(p, "ser/audio/mfcc.py"), MEASURED | training("fused") | calibration("base")),
+    Change("hubert.py", lambda p: edit(p, "ser/encoders/hubert.py"), embedded(*EMBED) | training(*BOTH)),
+    Change("encoder", lambda p: edit(p, "ser/encoders/pretrained.py"), PREPARED | embedded(*EMBED) | training(*BOTH)),
+    Change("training.py", lambda p: edit(p, "ser/heads/training.py"), training(*BOTH)),
+    Change("pldc.py", lambda p: edit(p, "ser/statistics/pldc.py"), calibration(*BOTH)),
+    Change("calibration.py", lambda p: edit(p, "ser/evaluation/calibration.py"), calibration(*BOTH)),
+    Change("tables.py", lambda p: edit(p, "ser/evaluation/tables.py"), SCORED),
+    Change("metadata.py", lambda p: edit(p, "ser/corpus/metadata.py"), {"describe_corpus"}),
+    Change("label_shift.py", lambda p: edit(p, "ser/evaluation/label_shift.py"), {"study_label_shift"}),
+    Change("index.py", lambda p: edit(p, "ser/corpus/index.py"), set()),
     Change("predict_split.py", lambda p: edit(p, "predict_split.py"), scores("test", *BOTH)),
     Change("build_labels.py", lambda p: edit(p, "build_labels.py"), LABELS | training(*BOTH)),
 ]
@@ -237,7 +238,7 @@ def test_what_many_changes_run(project):
     add_ablation(project, name="third", encoder="plain", layer=1)
     remove_ablation(project, "fused")
     change_config(project, "calibration", k=[1, 2, 3])
-    edit(project, "ser/metadata.py")
+    edit(project, "ser/corpus/metadata.py")
     project.expect(labels("test") | training("third") | calibration("base") | TABLES)
     expect_a_clean_build(project)
 
