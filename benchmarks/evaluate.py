@@ -76,7 +76,7 @@ def main() -> None:
         )
         total = run_stage("choose k and alpha on validation", lambda: [made.choose(a) for a in ablations])
         total += run_stage(
-            "calibrate validation and test", lambda: [made.calibrate(a, s) for a in ablations for s in made.scored]
+            "calibrate validation and test", lambda: [made.calibrate(a, s) for a in ablations for s in made.evaluated]
         )
         total += run_stage("check the protocol", made.check)
         bootstrap = {"draws": options.draws, "seed": 1}

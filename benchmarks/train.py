@@ -104,7 +104,7 @@ def fit_with_keras(ablation: Ablation, splits: dict, seeds: int, folder: Path) -
     import keras
     import tensorflow as tf
 
-    from ser.heads.features import open_features, read_labels, read_shape, read_speakers
+    from ser.heads.features import open_features, read_shape, read_speakers, read_training_labels
     from ser.heads.model import build_head, set_statistics
     from ser.heads.numerics import fix_numerics
     from ser.heads.training import ccc_loss
@@ -120,7 +120,7 @@ def fit_with_keras(ablation: Ablation, splits: dict, seeds: int, folder: Path) -
             speakers = read_speakers(files["speakers"], ablation.speaker == "mfcc_permuted")
             if name == "train":
                 vectors = np.stack(list(speakers.values()))
-        labels[name] = read_labels(files["labels"], TARGETS)
+        labels[name] = read_training_labels(files["labels"], TARGETS)
         dataset = open_features(files["embeddings"], ablation, shape, speakers, labels[name])
         keys = ("features", "speaker") if speakers else ("features",)
         dataset = dataset.map(lambda item, keys=keys: ({key: item[key] for key in keys}, item["labels"]))

@@ -15,6 +15,11 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
+from ser.python_version import explain_unserved
+
+if unserved := explain_unserved():
+    raise WorkflowError(unserved)
+
 from ser.config import schema
 from ser.config.ablations import resolve_ablations
 from ser.config.calibration_methods import check_studied, read_methods
@@ -53,7 +58,7 @@ except DataError as error:
 SEEDS = config["seeds"]
 TARGETS = config["corpus"]["targets"]
 TEST_SPLITS = INDEX.test_splits
-SHARDS = INDEX.shards | INDEX.scored
+SHARDS = INDEX.shards | INDEX.recordings
 EVALUATED_SPLITS = ["validation", *TEST_SPLITS]
 EVALUATED_ENCODERS = sorted({ablation.encoder for ablation in ABLATIONS.values()})
 # What tuning found best, of each ablation that is trained with it.

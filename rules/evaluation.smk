@@ -1,4 +1,4 @@
-# Evaluation: predictions calibrated by PLDC, the protocol checked, everything scored.
+# Evaluation: predictions calibrated by PLDC, the protocol checked, the tables.
 #
 # Needs   results/predictions/…, results/speaker_vectors/… and results/enrolment_vectors/{ablation}/seed-{seed}/{split}.parquet,
 #         results/labels/{split}.parquet, results/encoders/{encoder}/card.json; where a method compares them,

@@ -23,7 +23,7 @@ use rule calibrate as calibrate_recordings with:
         split=one_of(RECORDING_SETS),
 
 
-def scored_settings(
+def recordings_settings(
     wildcards,
 ):
     """What decides the scores of a set of recordings, beside its audio."""
@@ -31,7 +31,7 @@ def scored_settings(
     return {key: settings[key] for key in ("ablation", "calibration", "coverage")}
 
 
-def scoring_inputs(
+def recordings_inputs(
     wildcards,
 ):
     """What the scores of a set are made of: its calibrated predictions, and validation's for their errors.
@@ -51,7 +51,7 @@ def scoring_inputs(
 rule score_recordings:
     """Score recordings of new speakers, without labels."""
     input:
-        unpack(scoring_inputs),
+        unpack(recordings_inputs),
         train_labels="results/labels/train.parquet",
         validation_labels="results/labels/validation.parquet",
     output:
@@ -70,7 +70,7 @@ rule score_recordings:
         mem_mb=2000,
     params:
         *library("score_recordings.py"),
-        settings=scored_settings,
+        settings=recordings_settings,
         seeds=SEEDS,
         targets=TARGETS,
         calibration=config["calibration"],

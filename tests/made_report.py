@@ -44,10 +44,10 @@ def complete(made: MadeResults, rejected: int) -> None:
     write_text(made.root / "benchmarks/score/score.tsv", COSTS + "0.4\t0:00:00\t-\t-\t-\t-\t-\t-\t0\t0\n")
     lines = [f"{step},train,{5 - step / 9:.4f},0.5" for step in range(9)] + ["8,validation,4.5,0.4"]
     write_text(made.root / "encoders/demo/training.csv", "\n".join(["step,split,loss,accuracy", *lines]) + "\n")
-    write_json(made.root / "provenance.json", describe_made(made))
+    write_json(made.root / "provenance.json", describe_reported(made))
 
 
-def describe_made(made: MadeResults) -> dict:
+def describe_reported(made: MadeResults) -> dict:
     """A provenance of these results, with a config that has what the report reads of it."""
     config = {
         "corpus": {"folder": "corpora/made", "targets": made.targets, "label_range": [1, 7]},

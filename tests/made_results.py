@@ -58,7 +58,7 @@ class MadeResults:
             for name in ablations
         }
         self.splits = list(speakers)
-        self.scored = [split for split in speakers if split != "train"]
+        self.evaluated = [split for split in speakers if split != "train"]
         rng = np.random.default_rng(7)
         mixing = rng.normal(size=(3, WIDTH))
         for split, count in speakers.items():
@@ -132,7 +132,7 @@ class MadeResults:
         return str(self.root / f"calibration/{ablation}/choices.json")
 
     def calibrated(self) -> list[str]:
-        return [f for a in self.ablations for s in self.scored for f in self.seed_files("calibrated", a, s)]
+        return [f for a in self.ablations for s in self.evaluated for f in self.seed_files("calibrated", a, s)]
 
     def files(self, ablation: str, split: str) -> dict[str, list[str]]:
         return {
@@ -190,7 +190,7 @@ class MadeResults:
 
     def score(self, **changes) -> None:
         given = {
-            "labels": {split: self.labels(split) for split in self.scored},
+            "labels": {split: self.labels(split) for split in self.evaluated},
             "train_labels": self.labels("train"),
             "calibrated": self.calibrated(),
             "choices": {ablation: self.choices(ablation) for ablation in self.ablations},
@@ -212,13 +212,13 @@ class MadeResults:
         """All stages of evaluation, in order."""
         for ablation in self.ablations:
             self.choose(ablation)
-            for split in self.scored:
+            for split in self.evaluated:
                 self.calibrate(ablation, split)
         self.check()
         self.score()
 
     def study(self, **changes) -> None:
-        tests = [split for split in self.scored if split != "validation"]
+        tests = [split for split in self.evaluated if split != "validation"]
         summaries = {split: str(self.root / f"encoder_summaries/demo/{split}.parquet") for split in self.splits}
         given = {
             "speaker_table": str(self.root / "speaker_table.csv"),

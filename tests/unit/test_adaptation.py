@@ -20,7 +20,7 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from ser.adaptation import adapt as adaptation
 from ser.adaptation import pseudo_labels, speaker_embeddings
-from ser.adaptation.clusters import read_clusters, read_labels
+from ser.adaptation.clusters import read_clusters, read_frame_labels
 from ser.adaptation.masked_prediction import MaskedPrediction
 from ser.adaptation.neighbours import place_speakers
 from ser.adaptation.prediction_head import load_head, read_vectors
@@ -306,7 +306,7 @@ def test_labels_are_the_nearest_clusters_of_the_frames_that_hubert_makes(corpus)
     folder, shards = corpus
     centroids = read_clusters(folder / "clusters.safetensors")
     assert centroids.shape == (6, 39)
-    rows = read_labels(shards["train"][1][0])
+    rows = read_frame_labels(shards["train"][1][0])
     assert [row[0] for row in rows] == [f"{s}{u}" for s in SPEAKERS["train"] for u in range(3)]
     for utterance_id, speaker, _, labels in rows:
         samples, _ = librosa.load(folder / "train" / f"{utterance_id}.wav", sr=16_000)

@@ -13,19 +13,19 @@ from ser.report.audformat_export import export_predictions
 def made(tmp_path_factory):
     made = MadeResults(tmp_path_factory.mktemp("made"), ablations=["baseline"], methods=[METHODS[2], METHODS[8]])
     made.choose("baseline")
-    for split in made.scored:
+    for split in made.evaluated:
         made.calibrate("baseline", split)
     return made
 
 
 @pytest.mark.parametrize("calibration", ["none", "mu_sigma", "enrol_5"])
 def test_audformat_reads_what_was_calibrated(made, tmp_path, calibration):
-    labels = {split: made.labels(split) for split in made.scored}
+    labels = {split: made.labels(split) for split in made.evaluated}
     export_predictions(labels, made.calibrated(), calibration, made.targets, [-9, 17], tmp_path / "db.yaml")
     database = audformat.Database.load(tmp_path, load_data=True)
     assert database.is_portable
     assert {name: split.type for name, split in database.splits.items()} == {"validation": "dev", "test": "test"}
-    for split in made.scored:
+    for split in made.evaluated:
         truth = pandas.read_parquet(made.labels(split)).set_index("utterance_id")
         found = database[f"labels.{split}"].get()
         np.testing.assert_array_equal(found, truth.loc[found.index, made.targets])

@@ -61,7 +61,7 @@ def test_columns_and_order(made, table):
     assert (made.root / "ablation_table.csv").read_text().splitlines()[0] == COLUMNS.replace(" ", "")
     names = [(a, c) for a in ("baseline", "other") for c in CALIBRATIONS]
     names += [(CONSTANT, "none"), (SPEAKER_MEAN, "none")]
-    assert list(table) == [(*name, target, split) for name in names for target in TARGETS for split in made.scored]
+    assert list(table) == [(*name, target, split) for name in names for target in TARGETS for split in made.evaluated]
 
 
 @pytest.mark.parametrize("calibration", ["none", "mu_sigma", "enrol_5"])

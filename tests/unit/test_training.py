@@ -10,7 +10,7 @@ import pytest
 from ser.config.ablation import Ablation
 from ser.files import DataError, write_json
 from ser.formats import tfrecord
-from ser.heads.features import batch, open_features, read_labels, read_shape, read_speakers
+from ser.heads.features import batch, open_features, read_shape, read_speakers, read_training_labels
 from ser.heads.numerics import fix_numerics
 from ser.heads.prediction import load_heads, predict_split
 from ser.heads.training import train_ablation
@@ -188,7 +188,7 @@ def test_permuted_speakers_all_have_the_vector_of_another(tmp_path):
 
 def test_features_carry_the_right_speaker_and_labels(tmp_path):
     split = make_split(tmp_path, "train", 3, 0)
-    labels, speakers = read_labels(split.labels, TARGETS), read_speakers(split.speakers)
+    labels, speakers = read_training_labels(split.labels, TARGETS), read_speakers(split.speakers)
     settings = ablation(speaker="mfcc", fusion="sum", layer=1)
     items = list(open_features(split.embeddings, settings, read_shape(split.embeddings), speakers, labels))
     assert len(items) == 36
@@ -205,14 +205,14 @@ def test_utterances_without_labels_are_not_trained_on(tmp_path):
     split = make_split(tmp_path, "train", 2, 0)
     table = pq.read_table(split.labels)
     pq.write_table(table.slice(0, 20), split.labels)
-    labels = read_labels(split.labels, TARGETS)
+    labels = read_training_labels(split.labels, TARGETS)
     items = open_features(split.embeddings, ablation(), read_shape(split.embeddings), None, labels)
     assert len(list(items)) == 20
 
 
 def test_frames_are_padded_to_the_longest_of_a_batch(tmp_path):
     split = make_split(tmp_path, "train", 1, 0, frames=True)
-    labels = read_labels(split.labels, TARGETS)
+    labels = read_training_labels(split.labels, TARGETS)
     items = open_features(split.embeddings, ablation(head="transformer"), read_shape(split.embeddings), None, labels)
     (item,) = batch(items, 100)
     lengths = item["n_frames"].numpy()[:, 0]
@@ -223,7 +223,7 @@ def test_frames_are_padded_to_the_longest_of_a_batch(tmp_path):
 
 def test_a_layer_that_is_not_there_is_named(tmp_path):
     split = make_split(tmp_path, "train", 1, 0)
-    labels = read_labels(split.labels, TARGETS)
+    labels = read_training_labels(split.labels, TARGETS)
     with pytest.raises(DataError, match="layer 3 of the ablation is not one of encoder 'e': it has 0 to 2"):
         open_features(split.embeddings, ablation(layer=3), read_shape(split.embeddings), None, labels)
 
@@ -247,7 +247,7 @@ def test_long_utterances_are_thinned_evenly(tmp_path):
     settings = ablation(head="transformer")
     settings["units"] |= {"max_frames": 4}
     records = list(tfrecord.read(split.embeddings[0]))
-    labels = read_labels(split.labels, TARGETS)
+    labels = read_training_labels(split.labels, TARGETS)
     items = list(open_features(split.embeddings, settings, read_shape(split.embeddings), None, labels))
     assert any(record.n_frames > 4 for record in records)
     for record, item in zip(records, items, strict=True):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ser.adaptation.batches import SHORTEST, Clip
-from ser.adaptation.clusters import read_clusters, read_labels
+from ser.adaptation.clusters import read_clusters, read_frame_labels
 from ser.adaptation.masked_prediction import MaskedPrediction
 from ser.adaptation.neighbours import place_speakers, read_means
 from ser.adaptation.prediction_head import load_head, save_head
@@ -152,7 +152,7 @@ def _read_utterances(manifest_paths: list[str], label_paths: list[str]) -> list[
     """(speaker id, path, SHA-256, labels of the frames) of the utterances of shards, in order of id."""
     utterances = []
     for manifest, path in zip(manifest_paths, label_paths, strict=True):
-        labels = {row[0]: row[1:] for row in read_labels(path)}
+        labels = {row[0]: row[1:] for row in read_frame_labels(path)}
         for utterance in read_manifest(manifest):
             if utterance.utterance_id in labels:
                 _, digest, frames = labels[utterance.utterance_id]

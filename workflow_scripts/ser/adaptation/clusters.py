@@ -19,7 +19,7 @@ SCHEMA = pa.schema(
 )
 
 
-def read_labels(path: str | Path) -> list[tuple[str, str, str, np.ndarray]]:
+def read_frame_labels(path: str | Path) -> list[tuple[str, str, str, np.ndarray]]:
     """Rows of (utterance id, speaker id, SHA-256 of the audio, labels of its frames)."""
     table = read_parquet(path)
     labels = table["labels"].combine_chunks()

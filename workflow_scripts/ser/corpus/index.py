@@ -26,28 +26,28 @@ _INDEX = FOLDER / "index.json"
 class Index:
     """Digests of the content that rules depend on. `shards`: split -> shard -> digest of its manifest.
 
-    `scored` has the shards of recordings without labels: their features are made as a split's are, but they are none
-    of the study's.
+    `recordings` has the shards of those without labels: their features are made as a split's are, but they are none of
+    the study's.
     """
 
     shards: dict[str, dict[str, str]]
     labels: dict[str, str]
     encoders: dict[str, str]
-    scored: dict[str, dict[str, str]]
+    recordings: dict[str, dict[str, str]]
 
     @property
     def test_splits(self) -> list[str]:
         return sorted(set(self.shards) - {"train", "validation"})
 
 
-def build(corpus_settings: dict, encoders: dict[str, dict], scored: dict[str, dict] | None = None) -> Index:
+def build(corpus_settings: dict, encoders: dict[str, dict], sets: dict[str, dict] | None = None) -> Index:
     """Index the corpus, the encoder folders and recordings to be scored (settings by split).
 
     Writes manifests and label slices where their content changed.
     """
-    scored = scored or {}
+    sets = sets or {}
     corpus = read_corpus(corpus_settings)
-    recordings = {split: read_recordings(split, settings) for split, settings in scored.items()}
+    recordings = {split: read_recordings(split, settings) for split, settings in sets.items()}
     files = [row.path for row in corpus.rows] + [row.path for rows in recordings.values() for row in rows]
     digests = hash_files(files, FOLDER / "audio_digests.parquet", "audio")
     raise_problems(
@@ -56,7 +56,7 @@ def build(corpus_settings: dict, encoders: dict[str, dict], scored: dict[str, di
     )
     texts = _format_files(corpus, digests, corpus_settings)
     for split, rows in recordings.items():
-        texts |= _format_manifests(((split, *row) for row in rows), digests, scored[split]["shards"])
+        texts |= _format_manifests(((split, *row) for row in rows), digests, sets[split]["shards"])
     for path, text in texts.items():
         write_if_changed(path, text)
     for path in sorted(FOLDER.glob("*/*.csv")):
@@ -73,10 +73,10 @@ def build(corpus_settings: dict, encoders: dict[str, dict], scored: dict[str, di
         else:
             shards[path.parent.name][path.stem.removeprefix("shard-")] = digest
     index = Index(
-        {split: found for split, found in shards.items() if split not in scored},
+        {split: found for split, found in shards.items() if split not in sets},
         labels,
         {name: _digest_encoder(name, spec) for name, spec in encoders.items()},
-        {split: shards[split] for split in sorted(scored)},
+        {split: shards[split] for split in sorted(sets)},
     )
     described = {**vars(index), "left_out": dict(sorted(corpus.left_out.items()))}
     if _read_described() != described:
@@ -85,7 +85,7 @@ def build(corpus_settings: dict, encoders: dict[str, dict], scored: dict[str, di
         for split, rows in recordings.items():
             speakers = len({row.speaker_id for row in rows})
             what = f"{len(rows)} recordings of {speakers} speakers"
-            print(f"{scored[split]['folder']}: {split.removeprefix(PREFIX)}: {what}", file=sys.stderr)
+            print(f"{sets[split]['folder']}: {split.removeprefix(PREFIX)}: {what}", file=sys.stderr)
     return index
 
 

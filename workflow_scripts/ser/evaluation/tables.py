@@ -45,10 +45,10 @@ def score_runs(
     speaker_table: str,
     speaker_summary: str,
 ) -> None:
-    """Write the three tables from the calibrated predictions and the labels of the scored splits.
+    """Write the three tables from the calibrated predictions and the labels of the evaluated splits.
 
     Args:
-        labels: the labels file of each scored split, in the table's order
+        labels: the labels file of each evaluated split, in the table's order
         choices: the choices file (k and alpha) of each ablation
         cards: the card of each encoder, which says what its weights are
         ablations: in the table's order

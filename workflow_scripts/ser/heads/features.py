@@ -51,7 +51,7 @@ def read_speakers(paths: list[str], permuted: bool = False) -> dict[str, np.ndar
     return {speaker: vectors[speaker] for speaker in speakers}
 
 
-def read_labels(path: str, targets: list[str]) -> Labels:
+def read_training_labels(path: str, targets: list[str]) -> Labels:
     """The labels of a split."""
     table = read_parquet(path, ["utterance_id", *targets])
     values = np.stack([table[target].to_numpy() for target in targets], axis=1)

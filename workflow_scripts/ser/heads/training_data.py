@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ser.config.ablation import Ablation
 from ser.files import DataError
-from ser.heads.features import Shape, batch, choose, open_features, read_blocks, read_labels
+from ser.heads.features import Shape, batch, choose, open_features, read_blocks, read_training_labels
 
 _BLOCK = 64  # utterances whose statistics are taken at once
 
@@ -68,7 +68,7 @@ def read_split(
     `speakers` and `weights` are as `open_features` takes them. Raises DataError where nothing can be trained on, and
     with the file's name where a record is damaged.
     """
-    labels = read_labels(split.labels, targets)
+    labels = read_training_labels(split.labels, targets)
     dataset = open_features(split.embeddings, ablation, shape, speakers, labels, weights)
     places = {utterance: place for place, utterance in enumerate(labels.utterance_ids)}
     frames = ablation.reads_frames

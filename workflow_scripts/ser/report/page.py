@@ -37,7 +37,7 @@ def write_report(
         cards: the card of each encoder; `training` is the training log of those that were adapted
         winners: what tuning found best, `.../{ablation}.json`, of each ablation that is `tuned`
         histories: training histories of all ablations and seeds
-        labels: labels by split, the training split's first, then the scored splits'
+        labels: labels by split, the training split's first, then the evaluated splits'
         vectors: speaker vectors of one seed, of all ablations and splits
         results: the results folder, whose benchmarks are read as far as they are there
     """
@@ -48,7 +48,7 @@ def write_report(
     ablations = list(choices)
     cells, shares = (datasets.read_table(tables[name]) for name in ("ablation_table", "speaker_summary"))
     encoders = run.describe_encoders(cards)
-    corpus = run.describe_corpus(tables["utterances"], list(labels), targets, label_range)
+    corpus = run.summarise_corpus(tables["utterances"], list(labels), targets, label_range)
     rejected = run.describe_rejected(tables["rejected"])
     names = [*ablations, *config["encoders"], *config.get("pseudo_labels", {}), *labels]
     costs = run.measure_costs(Path(results) / "benchmarks", names)
@@ -57,9 +57,9 @@ def write_report(
         tables, choices, training, histories, labels, calibrated, vectors, config, shares, calibration
     )
     drawn |= {"labels": corpus["labels"], "per_speaker": corpus["speakers"]}
-    scored = list(dict.fromkeys(row["split"] for row in cells))
+    evaluated = list(dict.fromkeys(row["split"] for row in cells))
     choice = {
-        "split": {"values": scored, "start": next((s for s in scored if s != "validation"), "validation")},
+        "split": {"values": evaluated, "start": next((s for s in evaluated if s != "validation"), "validation")},
         "target": {"values": targets, "start": targets[0]},
         "ablation": {"values": ablations, "start": config["baseline"]},
         "calibration": {"values": datasets.list_calibrations(cells), "start": calibration},
@@ -117,8 +117,8 @@ def collect_datasets(
     k_curve, alpha_curve = datasets.collect_choices(choices)
     curves, measures = datasets.collect_training(training)
     train_labels, *_ = labels.values()
-    scored = dict(list(labels.items())[1:])
-    densities, moved = speaker_map.collect_densities(scored, calibrated, calibration, targets, label_range)
+    evaluated = dict(list(labels.items())[1:])
+    densities, moved = speaker_map.collect_densities(evaluated, calibrated, calibration, targets, label_range)
     evaluation = config["evaluation"]
     policy = {key: evaluation[key] for key in ("min_utterances", "constant_labels")}
     drawn = {
@@ -136,7 +136,7 @@ def collect_datasets(
     }
     least = config["calibration"]["min_reference_utterances"]
     bootstrap = {"draws": evaluation["bootstrap_draws"], "seed": evaluation["bootstrap_seed"]}
-    vectors = speaker_map.collect_vectors(train_labels, scored, vectors, targets, least, bootstrap)
+    vectors = speaker_map.collect_vectors(train_labels, evaluated, vectors, targets, least, bootstrap)
     return drawn | vectors, measures
 
 

@@ -17,7 +17,7 @@ BINS = 24
 UNCOUNTED = {"logs", "benchmarks", "report.html"}  # of the disk: what a run says of itself
 
 
-def describe_corpus(utterances: str, splits: list[str], targets: list[str], label_range: list[float]) -> dict:
+def summarise_corpus(utterances: str, splits: list[str], targets: list[str], label_range: list[float]) -> dict:
     """Speakers, utterances and hours of each split, label histograms, and the utterances that speakers have."""
     table = read_parquet(utterances)
     used = table.filter(pc.equal(table["status"], "ok"))

@@ -49,8 +49,8 @@ def collect_vectors(
     """Training speakers, test speakers, the lines from these to their nearest training speakers, and what 2-D keeps.
 
     Args:
-        labels: the labels file of each scored split
-        vectors: speaker vectors of one seed: of each ablation those of train and of the scored splits
+        labels: the labels file of each evaluated split
+        vectors: speaker vectors of one seed: of each ablation those of train and of the evaluated splits
         least: labelled utterances that a training speaker needs to be a neighbour
         bootstrap: `draws` and `seed` of the interval of the correlation of neighbours' labels with speakers' own
     """

@@ -54,7 +54,7 @@ def explain_cell(results: str | Path, **cell: str) -> dict:
         "differences": check_row(study, row, cell, owner, method),
         "config": slice_config(study, owner, method),
         "encoder": read_json(study.results / f"encoders/{encoder}/card.json"),
-        "corpus": {name: count_utterances(study, name) for name in dict.fromkeys(("train", "validation", split))},
+        "corpus": {name: measure_split(study, name) for name in dict.fromkeys(("train", "validation", split))},
         "left_out": study.index["left_out"],
         "files": files,
         "seeds": explain_seeds(study, owner, method, cell) if method else [],
@@ -128,7 +128,7 @@ def slice_config(study: Study, owner: str, method: Method | None) -> dict:
     }
 
 
-def count_utterances(study: Study, split: str) -> dict:
+def measure_split(study: Study, split: str) -> dict:
     """Speakers, utterances and hours of a split that are in use, and how many utterances were set aside."""
     counts = {"speakers": 0, "utterances": 0, "hours": 0.0, "rejected": 0}
     for path in study.shards("audio", split, "parquet"):

@@ -140,7 +140,7 @@ def test_a_set_is_indexed_beside_the_corpus(corpus):
         ("guests/new/a.wav", "guests/new"),
         ("guests/train 0/a.wav", "guests/train 0"),  # not the corpus' speaker of this name
     ]
-    assert both.scored == {"scored.guests": {"000": both.scored["scored.guests"]["000"]}}
+    assert both.recordings == {"scored.guests": {"000": both.recordings["scored.guests"]["000"]}}
     assert index.load() == both
     assert index.build(SETTINGS, {}) == alone
     assert not (index.FOLDER / "scored.guests").exists()
