@@ -21,7 +21,7 @@ if unserved := explain_unserved():
     raise WorkflowError(unserved)
 
 from ser.config import schema
-from ser.config.ablations import resolve_ablations
+from ser.config.ablations import check_primary, resolve_ablations
 from ser.config.calibration_methods import check_studied, read_methods
 from ser.config.encoders import find_ancestry, resolve_encoders
 from ser.config.similarities import SIMILARITIES
@@ -45,6 +45,7 @@ try:
     ABLATIONS = resolve_tuned(resolve_ablations(config), GRID)
     METHODS = read_methods(config["calibration"]["methods"])
     STUDIED = check_studied(config["evaluation"]["shift_calibration"], METHODS)
+    PRIMARY = check_primary(config, ABLATIONS)
     RECORDING_SETS = recordings.check_sets(config.pop("scored"), ABLATIONS, METHODS)
     # Jobs read the workflow again, on a cluster on their own node: only the main process looks at the corpus.
     INDEX = (

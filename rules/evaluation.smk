@@ -4,7 +4,8 @@
 #         results/labels/{split}.parquet, results/encoders/{encoder}/card.json; where a method compares them,
 #         results/speakers/… and results/encoder_summaries/{encoder}/{split}.parquet
 # Makes   results/calibration/{ablation}/choices.json, results/calibrated/{ablation}/seed-{seed}/{split}.parquet,
-#         results/protocol.json, results/ablation_table.csv, results/speaker_table.csv, results/speaker_summary.csv,
+#         results/protocol.json, results/ablation_table.csv, results/contrast_table.csv, results/speaker_table.csv,
+#         results/speaker_summary.csv,
 #         results/label_shift.csv, results/label_shift_correlations.csv, results/label_shift.svg
 
 POLICY = {
@@ -150,6 +151,11 @@ rule score:
             caption="report/ablation_table.rst",
             category="Scores",
         ),
+        contrast_table=report(
+            "results/contrast_table.csv",
+            caption="report/contrast_table.rst",
+            category="Scores",
+        ),
         speaker_table=report(
             "results/speaker_table.csv",
             caption="report/speaker_table.rst",
@@ -184,8 +190,9 @@ rule score:
         methods=config["calibration"]["methods"],
         targets=TARGETS,
         baseline=config["baseline"],
+        studied=STUDIED,
+        primary=PRIMARY,
         policy=POLICY,
-        bootstrap=BOOTSTRAP,
     message:
         "Scoring {params.splits}"
     script:

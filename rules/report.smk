@@ -14,6 +14,7 @@ rule report:
     """The run on one page, report.html."""
     input:
         ablation_table="results/ablation_table.csv",
+        contrast_table="results/contrast_table.csv",
         speaker_table="results/speaker_table.csv",
         speaker_summary="results/speaker_summary.csv",
         label_shift="results/label_shift.csv",

@@ -13,7 +13,14 @@ from ser.formats.parquet import read_parquet, write_parquet
 from ser.report.page import write_report
 
 COSTS = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
-TABLES = ("ablation_table", "speaker_table", "speaker_summary", "label_shift", "label_shift_correlations")
+TABLES = (
+    "ablation_table",
+    "contrast_table",
+    "speaker_table",
+    "speaker_summary",
+    "label_shift",
+    "label_shift_correlations",
+)
 
 
 def complete(made: MadeResults, rejected: int) -> None:
@@ -59,6 +66,7 @@ def describe_reported(made: MadeResults) -> dict:
             "min_reference_utterances": 1,
         },
         "evaluation": POLICY
+        | {"margin": 0.05, "primary": ""}
         | {f"bootstrap_{name}": value for name, value in BOOTSTRAP.items()}
         | {"shift_calibration": "mu_sigma"},
     }

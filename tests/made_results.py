@@ -201,8 +201,10 @@ class MadeResults:
             "targets": self.targets,
             "baseline": "baseline",
             "policy": POLICY,
-            "bootstrap": BOOTSTRAP,
+            "studied": "mu_sigma",
+            "primary": "baseline",
             "table": str(self.root / "ablation_table.csv"),
+            "contrast_table": str(self.root / "contrast_table.csv"),
             "speaker_table": str(self.root / "speaker_table.csv"),
             "speaker_summary": str(self.root / "speaker_summary.csv"),
         }

@@ -18,8 +18,10 @@ score_runs(
     targets=params.targets,
     baseline=params.baseline,
     policy=params.policy,
-    bootstrap=params.bootstrap,
+    studied=params.studied,
+    primary=params.primary,
     table=snakemake.output.table,
+    contrast_table=snakemake.output.contrast_table,
     speaker_table=snakemake.output.speaker_table,
     speaker_summary=snakemake.output.speaker_summary,
 )

@@ -12,7 +12,14 @@ write_report(
     tables={
         name: files[name]
         for name in (
-            *("ablation_table", "speaker_table", "speaker_summary", "label_shift", "label_shift_correlations"),
+            *(
+                "ablation_table",
+                "contrast_table",
+                "speaker_table",
+                "speaker_summary",
+                "label_shift",
+                "label_shift_correlations",
+            ),
             *("utterances", "rejected", "protocol", "provenance"),
         )
     },

@@ -20,7 +20,7 @@ from ser.config.encoders import resolve_encoders
 from ser.config.schema import check
 from ser.evaluation.label_shift import CORRELATION_COLUMNS, SHIFT_COLUMNS
 from ser.evaluation.recording_scores import SPEAKER_COLUMNS as RECORDINGS_SPEAKER_COLUMNS
-from ser.evaluation.tables import SPEAKER_COLUMNS, SUMMARY_COLUMNS, TABLE_COLUMNS
+from ser.evaluation.tables import CONTRAST_COLUMNS, SPEAKER_COLUMNS, SUMMARY_COLUMNS, TABLE_COLUMNS
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "workflow_scripts" / "ser"
@@ -31,6 +31,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), RESULTS]
 
 COLUMNS = {
     "ablation_table.csv": TABLE_COLUMNS,
+    "contrast_table.csv": CONTRAST_COLUMNS,
     "speaker_table.csv": SPEAKER_COLUMNS,
     "speaker_summary.csv": SUMMARY_COLUMNS,
     "label_shift.csv": SHIFT_COLUMNS,

@@ -9,6 +9,7 @@ from ser.corpus import index
 from ser.corpus.file_hashes import hash_files
 from ser.files import DataError, sha256
 from ser.formats import manifest
+from ser.formats.csv_files import format_rows
 
 SETTINGS = {
     "layout": "csv",
@@ -42,7 +43,7 @@ IDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1)  # the
 def test_a_manifest_reads_back_as_it_was(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("manifest") / "shard-000.csv"
     utterances = [manifest.Utterance(utterance, path_, speaker, "") for utterance, path_, speaker in rows]
-    manifest.write_if_changed(path, manifest.format_rows(manifest.Utterance._fields, utterances))
+    manifest.write_if_changed(path, format_rows(manifest.Utterance._fields, utterances))
     assert manifest.read(path) == utterances
 
 

@@ -144,7 +144,7 @@ def test_features_are_read_as_written(made):
 
 def test_a_correlation_of_a_line_and_its_interval_stay_within_one():
     """Draws of few distinct speakers lie on a line to rounding, from either side of 1."""
-    pairs = [(0.1 * x + 1e3, 0.3 * x) for x in (1, 2, 3.3, 4, 5)]
+    pairs = [(0.1 * x + 1e3, 0.3 * x) for x in (1, 2, 3.3, 4, 5, 6.1)]
     found = correlate(pairs, draws=500, seed=1)
     assert found["r"] == pytest.approx(1, abs=1e-6)
     assert -1 <= found["r_low"] <= found["r"] <= found["r_high"] <= 1

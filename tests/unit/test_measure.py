@@ -11,7 +11,7 @@ import soundfile
 
 from ser.audio import facts as audio_facts
 from ser.files import DataError, sha256, write_text
-from ser.formats import manifest
+from ser.formats.csv_files import format_rows
 from ser.formats.manifest import Utterance
 
 LIMITS = {"min_seconds": 0.1, "max_seconds": 120, "silence_db": -80}
@@ -33,7 +33,7 @@ def make_shard(folder: Path, silent: tuple[int, ...] = (5,)) -> list[Utterance]:
 
 
 def write_manifest(folder: Path, utterances: list[Utterance]) -> None:
-    write_text(folder / "shard.csv", manifest.format_rows(Utterance._fields, utterances))
+    write_text(folder / "shard.csv", format_rows(Utterance._fields, utterances))
 
 
 def run(folder: Path) -> tuple[list[dict], dict]:

@@ -6,6 +6,7 @@ import pytest
 from made_provenance import add_provenance
 from made_results import METHODS, TARGETS, MadeResults
 
+from ser.config.ablation import Ablation
 from ser.files import read_json, write_json
 from ser.heads.model import build_head
 from ser.report.model_card import list_inputs, write_model_cards
@@ -15,14 +16,15 @@ from ser.report.model_card import list_inputs, write_model_cards
 @pytest.mark.parametrize(
     "settings",
     [
-        {"features": "embeddings", "layer": "weighted", "units": [4]},
-        {"features": "embeddings", "layer": -1, "units": [4]},
-        {"features": "frames", "units": {"width": 4, "layers": 1, "attention_heads": 1, "feed_forward": 4}},
+        {"layer": "weighted", "units": [4]},
+        {"layer": -1, "units": [4]},
+        {"head": "transformer", "units": {"width": 4, "layers": 1, "attention_heads": 1, "feed_forward": 4}},
     ],
     ids=["all layers", "one layer", "frames"],
 )
 def test_inputs_are_those_of_the_head(settings, speaker):
-    settings |= {"speaker": speaker, "fusion": "none" if speaker == "none" else "sum", "training": {"dropout": 0.1}}
+    fusion = "none" if speaker == "none" else "sum"
+    settings = Ablation("e", speaker=speaker, fusion=fusion, training={"dropout": 0.1}, **settings)
     head = build_head(settings, n_layers=5, width=6, label_mean=[4.0], label_sd=[1.0])
     expected = {x.name: [str(size or "frames") for size in x.shape[1:]] for x in head.inputs}
     listed = re.findall(r"`(\w+)`, \((.*?)\)", list_inputs(settings, {"layers": 4, "width": 6}))

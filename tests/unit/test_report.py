@@ -17,7 +17,7 @@ from ser.report.datasets import collect_training, group_rows
 from ser.report.page import dump_script, format_size, format_time
 from ser.report.run import measure_costs, measure_disk
 from ser.report.speaker_map import BINS, project
-from ser.report.summary import count_differences, format_interval, format_number, list_cautions
+from ser.report.summary import count_differences, describe_power, format_interval, format_number, judge, list_cautions
 
 KEY = ("ablation", "calibration", "target", "split")
 HOSTILE = "<script>document.title=1</script>&amp;"
@@ -61,7 +61,20 @@ def read_csv(path):
 
 def test_the_table_is_the_ablation_table(made, content):
     expected = read_csv(made.root / "ablation_table.csv")
-    texts = ("k", "alpha", "ablation", "encoder", "speaker", "fusion", "head", "calibration", "protocol", "target")
+    texts = (
+        "k",
+        "alpha",
+        "ablation",
+        "encoder",
+        "speaker",
+        "fusion",
+        "head",
+        "calibration",
+        "protocol",
+        "target",
+        "family",
+        "note",
+    )
     assert len(content["cells"]["rows"]) == len(expected)
     for row, cells in zip(expected, content["cells"]["rows"], strict=True):
         for (name, text), value in zip(row.items(), cells, strict=True):
@@ -107,17 +120,21 @@ def test_the_answers_are_rows_of_the_tables(made, page):
     (answers,) = re.findall(r'<section id="answers">.*?</section>', page, re.S)
     rows = {tuple(row[k] for k in KEY): row for row in read_csv(made.root / "ablation_table.csv")}
     shares = {tuple(row[k] for k in KEY): row for row in read_csv(made.root / "speaker_summary.csv")}
-    shown = [re.sub(r"<[^>]+>|\s+", " ", row).split() for row in re.findall(r"<tr><th scope.*?</tr>", answers, re.S)]
+    shown = [
+        re.sub(r"<[^>]+>|\s+", " ", row).split()
+        for row in re.findall(r"<tr><th scope.*?</tr>", answers.split('id="contrasts"')[0], re.S)
+    ]
     assert [row[:2] for row in shown] == [[t, s] for t in made.targets for s in ("test", "second")]
     for target, split, *words in shown:
         base, moved = (rows["baseline", method, target, split] for method in ("none", "mu_sigma"))
         names = [(base, name) for name in ("a_ccc", "a_ccc_low", "a_ccc_high", "o_ccc", "o_ccc_low", "o_ccc_high")]
         names += [(moved, f"delta_{m}_ccc{end}") for m in "ao" for end in ("", "_low", "_high")]
         numbers = [word.strip("[],").replace("\u2212", "-") for word in words if re.search(r"\d\.\d", word)]
-        assert [float(n) for n in numbers] == pytest.approx([float(r[n]) for r, n in names], abs=5.1e-4)
+        assert [float(n) for n in numbers] == pytest.approx([float(r[n]) for r, n in names if r[n]], abs=5.1e-4)
         other = rows["other", "none", target, split]
-        better, worse = float(other["delta_a_ccc_low"]) > 0, float(other["delta_a_ccc_high"]) < 0
-        # five speakers of the split `second` can all agree by chance
+        told = other["delta_a_ccc_p_adjusted"] and float(other["delta_a_ccc_p_adjusted"]) < 0.05
+        better, worse = (told and sign * float(other["delta_a_ccc"]) > 0 for sign in (1, -1))
+        # five speakers of the split `second` have no interval
         assert (f"{better:d} : {worse:d} of 1" if split == "test" else " \u2013 ") in " ".join(words)
         share = shares["baseline", "mu_sigma", target, split]
         helped, harmed = (f"{100 * float(share[f'share_{name}']):.0f}&nbsp;%" for name in ("helped", "harmed"))
@@ -280,9 +297,35 @@ def test_numbers_are_written_for_people():
     assert [format_time(v) for v in (0.04, 90, 5400)] == ["0.0 s", "1.5 min", "1.5 h"]
 
 
-def test_differences_beyond_their_interval_are_counted_with_what_chance_would_give():
+def test_differences_are_counted():
     lines = [{"compared": 8, "above": 2, "below": 0}, {"compared": 12, "above": 1, "below": 3}]
-    assert count_differences(lines) == {"compared": 20, "above": 3, "below": 3, "by_chance": 1.0}
+    assert count_differences(lines) == {"compared": 20, "above": 3, "below": 3}
+
+
+@pytest.mark.parametrize(
+    ("p", "adjusted", "delta", "bound", "words"),
+    [
+        (None, None, 0.3, None, "no interval"),
+        (0.001, 0.01, 0.3, 0.4, "better"),
+        (0.001, 0.01, -0.3, 0.4, "worse"),
+        (0.03, 0.2, 0.3, 0.4, "too few to tell"),
+        (0.6, 1.0, 0.01, 0.04, "no difference larger than 0.040"),
+    ],
+)
+def test_what_may_be_said_of_a_difference(p, adjusted, delta, bound, words):
+    row = {"delta_a_ccc_p": p, "delta_a_ccc_p_adjusted": adjusted, "delta_a_ccc": delta, "delta_a_ccc_bound": bound}
+    assert judge(row, margin=0.05) == words
+
+
+def test_the_power_of_a_run_is_said_by_family():
+    rows = [
+        {"split": "test", "family": family, "detectable_delta": size, "n_speakers": 12.0}
+        for family, sizes in {"ablations": (0.1, 0.2, 0.12), "calibrations": (0.06,), "": (0.5,)}.items()
+        for size in sizes
+    ]
+    one, two = describe_power([*rows, rows[0] | {"detectable_delta": None}], seeds=3)
+    assert (one["family"], one["detectable"], one["speakers"], one["wanted"]) == ("ablations", 0.12, 12, 1730)
+    assert (two["family"], two["detectable"], two["wanted"]) == ("calibrations", 0.06, 430)
 
 
 def test_cautions_name_what_weakens_the_figures():

@@ -19,7 +19,9 @@ from ser.statistics.moments import Policy, measure_speakers, stack
 COLUMNS = (
     "ablation, encoder, speaker, fusion, head, calibration, protocol, target, split, n_speakers, n_utterances, "
     "n_seeds, o_ccc, o_ccc_low, o_ccc_high, a_ccc, a_ccc_low, a_ccc_high, a_ccc_sd, delta_a_ccc, delta_a_ccc_low, "
-    "delta_a_ccc_high, delta_o_ccc, delta_o_ccc_low, delta_o_ccc_high, pearson, rmse, k, alpha"
+    "delta_a_ccc_high, delta_o_ccc, delta_o_ccc_low, delta_o_ccc_high, pearson, rmse, k, alpha, "
+    "a_ccc_seed_sd, o_ccc_seed_sd, detectable_delta, delta_a_ccc_p, delta_o_ccc_p, family, "
+    "delta_a_ccc_p_adjusted, delta_o_ccc_p_adjusted, delta_a_ccc_bound, delta_o_ccc_bound, note"
 )
 CALIBRATIONS = ["none", *(method["name"] for method in METHODS), ORACLE]
 
@@ -131,6 +133,45 @@ def test_the_planted_shift_is_found(table, target):
     assert number(rows[ORACLE], "a_ccc") > number(rows["mu_sigma"], "a_ccc") > number(rows["random_k"], "a_ccc")
 
 
+def test_families_are_corrected_for_their_number(table):
+    """Holm and Benjamini-Hochberg written out, within a test split; not for validation, nor with test labels."""
+    families = {}
+    for (ablation, calibration, _, split), row in table.items():
+        expected = "ablations" if calibration == "none" else "calibrations"
+        if split == "validation" or "labels" in ablation + calibration or ablation == CONSTANT:
+            expected = ""
+        if (ablation, calibration) == ("baseline", "none"):
+            expected = ""
+        assert row["family"] == expected
+        if row["family"] and row["delta_a_ccc_p"]:
+            families.setdefault((expected, split), []).append(row)
+        else:
+            assert row["delta_a_ccc_p_adjusted"] == ""
+    assert {family for family, _ in families} == {"ablations", "calibrations"}
+    for (family, _), rows in families.items():
+        rows, n = sorted(rows, key=lambda row: number(row, "delta_a_ccc_p")), len(rows)
+        p = [number(row, "delta_a_ccc_p") for row in rows]
+        if family == "ablations":
+            expected = [min(1, max((n - j) * p[j] for j in range(i + 1))) for i in range(n)]
+        else:
+            expected = [min(1, min(n / (j + 1) * p[j] for j in range(i, n))) for i in range(n)]
+        assert [number(row, "delta_a_ccc_p_adjusted") for row in rows] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_studied_calibration_is_held_against_its_controls(made, table):
+    rows = read_csv(made.root / "contrast_table.csv")
+    keys = {(r["ablation"], r["calibration"], r["against"], r["target"], r["split"]) for r in rows}
+    tests = [split for split in made.evaluated if split != "validation"]
+    controls = ["random_k", "global"]
+    assert keys == {(a, "mu_sigma", c, t, s) for a in made.ablations for c in controls for t in TARGETS for s in tests}
+    for row in rows:
+        assert row["family"] == ("primary" if row["ablation"] == "baseline" else "controls")
+        for metric in ("a_ccc", "o_ccc"):
+            cells = (table[row["ablation"], c, row["target"], row["split"]] for c in ("mu_sigma", row["against"]))
+            one, other = (number(cell, metric) for cell in cells)
+            assert number(row, f"delta_{metric}") == pytest.approx(one - other, abs=2e-6)
+
+
 def test_predictors_that_hear_nothing(made, table):
     """A constant scores 0; who speaks, known perfectly, is worth a high O-CCC and no A-CCC."""
     constant, mean = (table[name, "none", "valence", "test"] for name in (CONSTANT, SPEAKER_MEAN))
@@ -159,7 +200,7 @@ def test_facts_of_a_row(made, table):
 
 
 def test_never_nan_and_the_same_bytes_again(made):
-    names = ["ablation_table.csv", "speaker_table.csv", "speaker_summary.csv"]
+    names = ["ablation_table.csv", "contrast_table.csv", "speaker_table.csv", "speaker_summary.csv"]
     before = [(made.root / name).read_bytes() for name in names]
     assert not any(word in text.lower().split(b",") for text in before for word in (b"nan", b"inf", b"-0.000000"))
     made.score()
@@ -223,7 +264,7 @@ def make_cell():
     prediction = [1, 2, 4, 2, 3, 3, 4, 5, 6, 2, 3, 4]
     speaker = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4])
     moments = stack([measure_speakers(truth, prediction, speaker, 6)])  # the sixth speaker has nothing to score
-    return Cell("a", "enrol", 0, moments, moments)
+    return Cell("a", "enrol", 0, moments, moments, 1)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +279,7 @@ def make_cell():
 )
 def test_who_counts(policy, counted, few, constant):
     cell = make_cell()
-    row, summary = score_cell(cell, np.ones((2, 6)), policy), summarise_speakers(cell, policy)
+    row, summary = score_cell(cell, policy), summarise_speakers(cell, policy)
     regular = [([1, 2, 3], [1, 2, 4]), ([2, 4, 3], [2, 3, 3]), ([1, 2], [2, 3])]
     first, second, two = (audmetric.concordance_cc(*pair) for pair in regular)
     ccc = [first, second, 0, two, 0]

@@ -100,7 +100,7 @@ def test_learns_what_is_there(tmp_path, changes):
     The speaker vectors are noise here, of which ten speakers can be learned by heart: they may cost some.
     """
     settings = ablation(**{"training": LEARNING} | changes)
-    _, validation = run(tmp_path / "data", tmp_path, settings, frames=settings["head"] == "transformer")
+    _, validation = run(tmp_path / "data", tmp_path, settings, frames=settings.reads_frames)
     labels = read(validation.labels)
     for seed in (1, 2):
         predicted = read(tmp_path / f"predictions-{seed}-validation.parquet")
@@ -112,7 +112,7 @@ def test_learns_what_is_there(tmp_path, changes):
         for target in TARGETS:
             truth = [labels[target][place[utterance]] for utterance in predicted["utterance_id"]]
             score = compute_ccc(truth, predicted[target])
-            assert score > (0.8 if settings["speaker"] == "none" else 0.5)
+            assert score > (0.8 if not settings.reads_speakers else 0.5)
             best = [row for row in history if row["target"] == target and row["best"] == "1"][-1]
             # the model that was kept is the one of the best epoch (six decimals in the history)
             assert float(best["validation_ccc"]) == pytest.approx(score, abs=2e-6)

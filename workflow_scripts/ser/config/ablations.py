@@ -40,3 +40,11 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
     if config["baseline"] not in ablations:
         raise DataError(f"config: baseline: {config['baseline']!r} is none of the ablations: {', '.join(ablations)}")
     return ablations
+
+
+def check_primary(config: dict, ablations: dict[str, Ablation]) -> str:
+    """The ablation whose calibration is tested first (`evaluation.primary`); a DataError if it is none of them."""
+    primary = config["evaluation"]["primary"] or config["baseline"]
+    if primary not in ablations:
+        raise DataError(f"config: evaluation.primary: {primary!r} is none of the ablations: {', '.join(ablations)}")
+    return primary

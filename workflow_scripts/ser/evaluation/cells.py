@@ -30,6 +30,12 @@ class Cell:
     target: int
     moments: Moments  # predictions' arrays (runs, speakers): a run is a seed, or a seed and a random draw
     reference: Moments | None  # of the same utterances; None where there is nothing to compare with
+    n_seeds: int
+
+    @property
+    def paired(self) -> bool:
+        """Whether it is compared with predictions of the same models: the seeds are then the same too."""
+        return self.calibration != "none"
 
 
 def build_cells(
@@ -58,19 +64,20 @@ def generate_cells(paths, labels: Utterances, methods: list[Method], baseline: s
         runs = [read_calibrated(paths[ablation, seed], labels) for seed in seeds]
         for target in targets:
             none = measure(labels, runs, "none", target)
-            yield Cell(ablation, "none", target, none, base.get(target))
+            yield Cell(ablation, "none", target, none, base.get(target), len(seeds))
             base.setdefault(target, none)
             for method in methods:
                 yield build_calibrated(ablation, method, target, labels, runs, none)
             slope, mean = fit_line(
                 "mu_sigma", none.mean_pred, np.sqrt(none.var_pred), none.mean_true, np.sqrt(none.var_true)
             )
-            yield Cell(ablation, ORACLE, target, none.transform(slope, mean), none)
+            yield Cell(ablation, ORACLE, target, none.transform(slope, mean), none, len(seeds))
+    n_seeds = sum(name == baseline for name, _ in paths)
     for target in targets:
         zero = np.zeros_like(base[target].mean_true)
         for name, mean in {CONSTANT: zero + constant[target], SPEAKER_MEAN: base[target].mean_true}.items():
             moments = replace(base[target], mean_pred=mean, var_pred=zero, covariance=zero)
-            yield Cell(name, "none", target, moments, base[target])
+            yield Cell(name, "none", target, moments, base[target], n_seeds)
 
 
 def build_calibrated(ablation: str, method: Method, target: int, labels: Utterances, runs: list, none: Moments) -> Cell:
@@ -78,12 +85,12 @@ def build_calibrated(ablation: str, method: Method, target: int, labels: Utteran
     draws = [name for name in runs[0] if method.owns(name)]
     if not draws:  # no speaker has utterances beyond those for enrolment
         empty = measure_speakers([], [], np.empty(0, int), len(labels.speakers))
-        return Cell(ablation, method.name, target, empty, empty)
+        return Cell(ablation, method.name, target, empty, empty, len(runs))
     moments = stack([measure_run(labels, run[name], target) for run in runs for name in draws])
     if not method.enrolment:
-        return Cell(ablation, method.name, target, moments, none)
+        return Cell(ablation, method.name, target, moments, none, len(runs))
     rows = runs[0][draws[0]][0]
-    return Cell(ablation, method.name, target, moments, measure(labels, runs, "none", target, rows))
+    return Cell(ablation, method.name, target, moments, measure(labels, runs, "none", target, rows), len(runs))
 
 
 def measure(labels: Utterances, runs: list[Predictions], calibration: str, target: int, rows=slice(None)) -> Moments:

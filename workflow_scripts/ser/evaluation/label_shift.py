@@ -129,7 +129,7 @@ def measure_label_shift(train_labels: str, labels: str, targets: list[str]) -> d
 def read_speaker_table(path: str, ablations: list[str], splits: list[str], calibration: str) -> list[dict]:
     """Uncalibrated rows of the speaker table, with the gain of a calibration: `ccc`, `gain`, None where empty."""
     rows = [
-        row
+        row | {"n": int(row["n"])}
         for row in read_table(path, SPEAKER_TEXTS)
         if row["ablation"] in ablations and row["split"] in splits and row["calibration"] in ("none", calibration)
     ]

@@ -3,11 +3,11 @@
 from ser.config.ablation import Ablation
 from ser.config.calibration_methods import Method, read_methods
 from ser.evaluation.cells import CONSTANT, ORACLE, SPEAKER_MEAN, build_cells
-from ser.evaluation.scoring import list_speakers, score_cell, summarise_speakers
+from ser.evaluation.families import adjust_families, list_controls, name_family
+from ser.evaluation.scoring import contrast_cells, list_speakers, score_cell, summarise_speakers
 from ser.files import read_json
 from ser.formats.csv_files import join_values, write_csv
 from ser.formats.utterances import find_runs, read_labels
-from ser.statistics.bootstrap import draw_speakers
 from ser.statistics.moments import Policy
 
 TABLE_COLUMNS = [
@@ -16,6 +16,15 @@ TABLE_COLUMNS = [
     *("o_ccc", "o_ccc_low", "o_ccc_high", "a_ccc", "a_ccc_low", "a_ccc_high", "a_ccc_sd"),
     *("delta_a_ccc", "delta_a_ccc_low", "delta_a_ccc_high", "delta_o_ccc", "delta_o_ccc_low", "delta_o_ccc_high"),
     *("pearson", "rmse", "k", "alpha"),
+    *("a_ccc_seed_sd", "o_ccc_seed_sd", "detectable_delta"),
+    *("delta_a_ccc_p", "delta_o_ccc_p", "family", "delta_a_ccc_p_adjusted", "delta_o_ccc_p_adjusted"),
+    *("delta_a_ccc_bound", "delta_o_ccc_bound", "note"),
+]
+CONTRAST_COLUMNS = [
+    *("ablation", "calibration", "against", "target", "split", "n_speakers", "n_utterances", "n_seeds"),
+    *("delta_a_ccc", "delta_a_ccc_low", "delta_a_ccc_high", "delta_o_ccc", "delta_o_ccc_low", "delta_o_ccc_high"),
+    *("delta_a_ccc_p", "delta_o_ccc_p", "family", "delta_a_ccc_p_adjusted", "delta_o_ccc_p_adjusted"),
+    *("delta_a_ccc_bound", "delta_o_ccc_bound", "detectable_delta", "note"),
 ]
 SPEAKER_COLUMNS = [
     *("speaker_id", "ablation", "calibration", "target", "split", "n"),
@@ -39,13 +48,15 @@ def score_runs(
     methods: list[dict],
     targets: list[str],
     baseline: str,
+    studied: str,
+    primary: str,
     policy: dict,
-    bootstrap: dict,
     table: str,
+    contrast_table: str,
     speaker_table: str,
     speaker_summary: str,
 ) -> None:
-    """Write the three tables from the calibrated predictions and the labels of the evaluated splits.
+    """Write the four tables from the calibrated predictions and the labels of the evaluated splits.
 
     Args:
         labels: the labels file of each evaluated split, in the table's order
@@ -53,35 +64,51 @@ def score_runs(
         cards: the card of each encoder, which says what its weights are
         ablations: in the table's order
         hearing: the ablations whose encoder needs, or was pre-trained on, all audio of a test speaker
-        policy, bootstrap: what `moments.Policy` and `bootstrap.draw_speakers` take
+        studied: the calibration method that is held against its controls; `primary` the ablation of which that was
+            chosen beforehand as the test
+        policy: what `moments.Policy` takes
     """
     policy = Policy(**policy)
     methods = read_methods(methods)
+    controls, compared = list_controls(studied, methods), set(ablations) - {baseline}
     runs = find_runs(calibrated)
     train_mean = read_labels(train_labels, targets).values.mean(axis=0)
-    scores = {}
+    scores, contrasts = {}, []
     for split, path in labels.items():
         paths = {(ablation, seed): file for (ablation, seed, name), file in runs.items() if name == split}
         speakers, cells = build_cells(paths, read_labels(path, targets), methods, baseline, train_mean)
         if not speakers:  # an empty split has no rows
             continue
-        weights = draw_speakers(len(speakers), **bootstrap)
+        contrasted = []
         for cell in cells:
+            if cell.calibration in (studied, *controls):
+                contrasted.append(cell)
             scores[cell.ablation, cell.calibration, targets[cell.target], split] = (
-                score_cell(cell, weights, policy),
+                score_cell(cell, policy),
                 list_speakers(cell, speakers, policy),
                 summarise_speakers(cell, policy),
             )
+        found = contrast_cells(contrasted, studied, policy) if split != "validation" else []
+        contrasts += [
+            row
+            | {"split": split, "target": targets[row["target"]]}
+            | {"family": "primary" if row["ablation"] == primary else "controls"}
+            for row in found
+        ]
     rows, speaker_rows, summary_rows = [], [], []
     for facts in describe_rows(ablations, hearing, methods, targets, cards, choices):
         for split in labels:
             key = facts | {"split": split}
             score = scores.get(tuple(key[name] for name in ("ablation", "calibration", "target", "split")))
             if score:
-                rows.append(key | score[0])
+                row = key | score[0]
+                rows.append(row | {"family": name_family(row, compared, methods)})
                 speaker_rows.extend(key | row for row in score[1])
                 summary_rows.append(key | score[2])
+    adjust_families(rows)
+    adjust_families(contrasts)
     write_csv(table, TABLE_COLUMNS, rows)
+    write_csv(contrast_table, CONTRAST_COLUMNS, contrasts)
     write_csv(speaker_table, SPEAKER_COLUMNS, speaker_rows)
     write_csv(speaker_summary, SUMMARY_COLUMNS, summary_rows)
 

@@ -15,7 +15,7 @@ from ser.formats import csv_files
 NUMBERS = 4  # decimals of what is drawn; the ablation table keeps all of its digits
 TEXTS = (
     *("ablation", "encoder", "speaker", "fusion", "head", "calibration", "protocol", "target", "split"),
-    *("k", "alpha", "speaker_id", "x", "y", "utterance_id", "path", "reason"),
+    *("family", "note", "against", "k", "alpha", "speaker_id", "x", "y", "utterance_id", "path", "reason"),
 )
 NOT_MEASURED = ("step", "epoch", "learning_rate")  # in the training log of an encoder
 CURVE_POINTS = 400  # of a long training log

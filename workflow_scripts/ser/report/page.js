@@ -156,10 +156,11 @@
       { name: `delta_${metric}`, label: `Δ ${label[metric]}`, range: true, sign: true },
       { name: `delta_${metric}`, forest: true, delta: true },
       { name: other, label: label[other] }, { name: `delta_${other}`, label: `Δ ${label[other]}`, sign: true },
+      { name: `delta_${metric}_p_adjusted`, label: "p, adjusted" }, { name: `${metric}_seed_sd`, label: "SD of seeds" },
       { name: "pearson", label: "r" }, { name: "rmse", label: "RMSE" },
       { name: "n_speakers", label: "speakers", digits: 0 }, { name: "n_utterances", label: "utterances", digits: 0 },
       { name: "protocol", text: true }, { name: "k", raw: true }, { name: "alpha", raw: true },
-      ...["encoder", "speaker", "fusion", "head"].map((name) => ({ name, text: true })),
+      ...["encoder", "speaker", "fusion", "head", "note"].map((name) => ({ name, text: true })),
     ];
   };
   // Beside calibrations, the uncalibrated row is what they are held against; its difference from the baseline is no news.
@@ -200,9 +201,9 @@
     if (marked != null)
       svg("line", { x1: place(marked), x2: place(marked), y1: 0, y2: height, "stroke-dasharray": "3 3", style: "stroke: var(--muted)" }, picture);
     const [from, to] = [row[at[`${column.name}_low`]], row[at[`${column.name}_high`]]];
-    const few = row[at.n_speakers] < content.least_speakers;
-    const tone = !column.delta ? "ink" : few ? "muted" : from > 0 ? "helped" : to < 0 ? "harmed" : "muted";
-    const value = row[at[column.name]];
+    const value = row[at[column.name]], p = column.delta ? row[at[`${column.name}_p_adjusted`]] : null;
+    const told = p !== null && p !== undefined && p < 0.05; // after the correction of its family
+    const tone = !column.delta ? "ink" : !told ? "muted" : value > 0 ? "helped" : "harmed";
     if (value < low || value > high) {
       svg("text", { x: value < low ? 0 : WIDTH - 11, y: height / 2 + 5, "font-size": 15, style: `fill: var(--${tone})` }, picture)
         .textContent = value < low ? "◂" : "▸";

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from ser.files import read_json, write_text
 from ser.report import datasets, run, speaker_map, summary
 from ser.report.charts import make_plots
+from ser.statistics.intervals import MIN_SPEAKERS
 
 PAGE = Path(__file__).parent
 
@@ -31,7 +32,7 @@ def write_report(
     """Write the page.
 
     Args:
-        tables: paths of `ablation_table`, `speaker_table`, `speaker_summary`, `label_shift`,
+        tables: paths of `ablation_table`, `contrast_table`, `speaker_table`, `speaker_summary`, `label_shift`,
             `label_shift_correlations`, `utterances`, `rejected`, `protocol` and `provenance`
         choices: choices of k and alpha by ablation
         cards: the card of each encoder; `training` is the training log of those that were adapted
@@ -52,7 +53,8 @@ def write_report(
     rejected = run.describe_rejected(tables["rejected"])
     names = [*ablations, *config["encoders"], *config.get("pseudo_labels", {}), *labels]
     costs = run.measure_costs(Path(results) / "benchmarks", names)
-    answers = summary.answer(cells, shares, ablations, config["baseline"], calibration)
+    margin = config["evaluation"]["margin"]
+    answers = summary.answer(cells, shares, ablations, config["baseline"], calibration, margin)
     drawn, measures = collect_datasets(
         tables, choices, training, histories, labels, calibrated, vectors, config, shares, calibration
     )
@@ -66,7 +68,7 @@ def write_report(
     }
     content = {
         "choice": choice,
-        "least_speakers": summary.LEAST_SPEAKERS,
+        "least_speakers": MIN_SPEAKERS,
         "cells": datasets.collect_cells(cells),
         "datasets": {name: dataset.to_json() for name, dataset in drawn.items()},
         "plots": make_plots(label_range, measures, run.BINS),
@@ -80,6 +82,10 @@ def write_report(
         "encoder_keys": run.list_keys(encoders),
         "answers": answers,
         "differences": summary.count_differences(answers),
+        "power": summary.describe_power(cells, len(config["seeds"])),
+        "contrasts": summary.list_contrasts(datasets.read_table(tables["contrast_table"]), margin),
+        "primary": config["evaluation"]["primary"] or config["baseline"],
+        "margin": margin,
         "cautions": summary.list_cautions(cells, encoders, config["seeds"], rejected["count"]),
         "calibration": calibration,
         "config": config,
@@ -92,7 +98,7 @@ def write_report(
         "adapted": list(training),
         "tuned": {name: read_json(path) | {"of": Path(path).stem} for name, path in winners.items()},
         "bins": run.BINS,
-        "least_speakers": summary.LEAST_SPEAKERS,
+        "least_speakers": MIN_SPEAKERS,
         "neighbours": speaker_map.NEIGHBOURS,
     }
     write_text(path, render(page | run.describe_code(provenance), content))

@@ -1,10 +1,13 @@
 """What a reader should know first: the answers of a run in a few lines, and what makes them weak."""
 
 from collections.abc import Iterable
+from statistics import median
+
+from ser.statistics.intervals import MIN_SPEAKERS
 
 FEW_SPEAKERS = 10  # below it, an interval over speakers is itself uncertain
-# Fewer speakers are no evidence at 95 %, whatever their interval: five move the same way by chance in 2 of 32 cases.
-LEAST_SPEAKERS = 6
+LEVEL = 0.05  # of p values, adjusted for their family
+WANTED = 0.01  # the size of published gains of personalisation, in A-CCC
 MINUS = "\u2212"
 
 
@@ -21,14 +24,31 @@ def format_interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"[{format_number(low)}, {format_number(high)}]"
 
 
+def survives(row: dict, metric: str = "a_ccc") -> bool:
+    """Whether a difference is told from chance after its family's correction."""
+    p = row[f"delta_{metric}_p_adjusted"]
+    return p is not None and p < LEVEL
+
+
+def judge(row: dict, margin: float) -> str:
+    """What may be said of a difference in A-CCC, in words."""
+    if row["delta_a_ccc_p"] is None:
+        return "no interval"
+    if survives(row):
+        return "better" if row["delta_a_ccc"] > 0 else "worse"
+    bound = row["delta_a_ccc_bound"]
+    return f"no difference larger than {format_number(bound)}" if bound <= margin else "too few to tell"
+
+
 def answer(
-    cells: list[dict], shares: list[dict], ablations: Iterable[str], baseline: str, calibration: str
+    cells: list[dict], shares: list[dict], ablations: Iterable[str], baseline: str, calibration: str, margin: float
 ) -> list[dict]:
-    """A line a test split and target: the baseline, the ablations beyond chance of it, and what calibration does.
+    """A line per test split and target: the baseline, the ablations told apart from it, and what calibration does.
 
     Args:
         cells, shares: rows of the ablation table and of the speaker summary
         calibration: the method that stands for calibration
+        margin: the smallest difference that would matter
     """
     found = {tuple(row[key] for key in ("ablation", "calibration", "target", "split")): row for row in cells}
     helped = {tuple(row[key] for key in ("ablation", "calibration", "target", "split")): row for row in shares}
@@ -37,22 +57,44 @@ def answer(
         if (ablation, method) != (baseline, "none") or split == "validation":
             continue
         others = [found.get((name, "none", target, split)) for name in ablations if name != baseline]
-        deltas = [other for other in others if other and other["delta_a_ccc_low"] is not None]
-        deltas = [other for other in deltas if other["n_speakers"] >= LEAST_SPEAKERS]
+        tested = [other for other in others if other and other["delta_a_ccc_p"] is not None]
+        told = [other["delta_a_ccc"] for other in tested if survives(other)]
         key = (baseline, calibration, target, split)
+        moved = found.get(key)
         lines.append(
-            {"target": target, "split": split, "row": row, "calibrated": found.get(key), "shares": helped.get(key)}
-            | {"compared": len(deltas)}
-            | {"above": sum(other["delta_a_ccc_low"] > 0 for other in deltas)}
-            | {"below": sum(other["delta_a_ccc_high"] < 0 for other in deltas)}
+            {"target": target, "split": split, "row": row, "calibrated": moved, "shares": helped.get(key)}
+            | {"compared": len(tested), "above": sum(d > 0 for d in told), "below": sum(d < 0 for d in told)}
+            | {"verdict": judge(moved, margin) if moved else ""}
         )
     return lines
 
 
 def count_differences(lines: list[dict]) -> dict:
-    """All comparisons of `answer` together, and how many one expects by chance where there is no difference."""
-    total = {key: sum(line[key] for line in lines) for key in ("compared", "above", "below")}
-    return total | {"by_chance": round(0.05 * total["compared"], 1)}
+    """All comparisons of `answer` together."""
+    return {key: sum(line[key] for line in lines) for key in ("compared", "above", "below")}
+
+
+def describe_power(cells: list[dict], seeds: int) -> list[dict]:
+    """Per test split and family, the gain in A-CCC that the run could have found in four of five cases.
+
+    The median over rows of `detectable_delta`; `wanted` are the speakers that a gain of WANTED would need, if the error
+    falls with their root.
+    """
+    families: dict[tuple[str, str], list[dict]] = {}
+    for row in cells:
+        if row["family"] and row["detectable_delta"] is not None:
+            families.setdefault((row["split"], row["family"]), []).append(row)
+    lines = []
+    for (split, family), rows in families.items():
+        size, speakers = median(row["detectable_delta"] for row in rows), int(max(row["n_speakers"] for row in rows))
+        line = {"split": split, "family": family, "speakers": speakers, "seeds": seeds, "detectable": size}
+        lines.append(line | {"wanted": round(speakers * (size / WANTED) ** 2, -1)})
+    return lines
+
+
+def list_contrasts(rows: list[dict], margin: float) -> list[dict]:
+    """The contrasts that were chosen beforehand, with what may be said of each."""
+    return [row | {"verdict": judge(row, margin)} for row in rows if row["family"] == "primary"]
 
 
 def list_cautions(cells: list[dict], encoders: dict[str, dict], seeds: list[int], rejected: int) -> list[str]:
@@ -68,7 +110,7 @@ def list_cautions(cells: list[dict], encoders: dict[str, dict], seeds: list[int]
     few = {split: count for split, count in speakers.items() if count < FEW_SPEAKERS}
     for split, count in sorted(few.items()):
         start = f"Only {count} {'speaker counts' if count == 1 else 'speakers count'} in split {split}"
-        if count < LEAST_SPEAKERS:
+        if count < MIN_SPEAKERS:
             cautions.append(
                 f"{start}: even if a method helped all of them, that could be chance. Intervals say nothing."
             )

@@ -7,6 +7,8 @@ Utterances of one speaker resemble each other, so drawing utterances would give 
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
+from ser.statistics.intervals import MIN_SPEAKERS
+
 
 def draw_speakers(n_speakers: int, draws: int, seed: int) -> np.ndarray:
     """How often each speaker comes in each draw: float (draws, n_speakers), rows summing to n_speakers.
@@ -17,22 +19,16 @@ def draw_speakers(n_speakers: int, draws: int, seed: int) -> np.ndarray:
     return counts.astype(float)
 
 
-def average_speakers(values: np.ndarray, counted: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The mean over the counted speakers in each draw (draws,); NaN where a draw has none of them."""
-    with np.errstate(invalid="ignore"):
-        return weights @ np.where(counted, values, 0.0) / (weights @ counted.astype(float))
-
-
 def find_interval(draws: np.ndarray, n_speakers: int, level: float = 0.95) -> tuple[float, float] | None:
     """The expanded percentile interval of a statistic from its bootstrap draws (draws,).
 
     A plain percentile interval is too narrow by sqrt((n - 1) / n) and by normal in place of t quantiles; with the
     percentiles moved out accordingly it covers what it says (Hesterberg, "What teachers should know about the
     bootstrap", The American Statistician 69, 2015). Draws where the statistic does not exist (NaN) are
-    left out. None with fewer than 2 speakers: one speaker tells nothing about others.
+    left out. None with fewer than `MIN_SPEAKERS`: 95 % of draws of 5 speakers cover 90 %, of 2 speakers 53 %.
     """
     draws = draws[np.isfinite(draws)]
-    if n_speakers < 2 or not len(draws):
+    if n_speakers < MIN_SPEAKERS or not len(draws):
         return None
     tail = ndtr(np.sqrt(n_speakers / (n_speakers - 1)) * stdtrit(n_speakers - 1, (1 - level) / 2))
     low, high = np.quantile(draws, [tail, 1 - tail])
