@@ -232,6 +232,7 @@ def test_what_a_change_runs(project, change):
     expect_a_clean_build(project)
 
 
+@pytest.mark.long
 def test_what_many_changes_run(project):
     change_label(project, "test_0/u0.wav")
     add_ablation(project, name="third", encoder="plain", layer=1)
@@ -270,6 +271,7 @@ def test_a_file_that_is_damaged_and_repaired(project):
     assert project.artefacts() == before
 
 
+@pytest.mark.long
 def test_what_comes_and_goes_leaves_nothing_behind(project):
     """A test utterance, a test speaker and a test split: tables after are those before; the rest can be pruned."""
     before, sheet = project.artefacts(), read_sheet(project.corpus)
@@ -298,6 +300,7 @@ def test_what_comes_and_goes_leaves_nothing_behind(project):
     project.expect_plan(set())
 
 
+@pytest.mark.long
 def test_a_training_file_and_label_changed_and_changed_back(project):
     before, sheet = project.artefacts(), read_sheet(project.corpus)
     path = project.corpus / "audio/train_0/u0.wav"
