@@ -143,6 +143,7 @@ def test_a_disk_that_takes_nothing(built, project, kind):
         recover(project, built)
 
 
+@pytest.mark.long
 def test_two_runs_at_once(built, project):
     """The second says that the first is there, and does no harm."""
     remove(project, "calibration", "ablation_table.csv")
@@ -187,9 +188,12 @@ DAMAGED = [
 ]
 
 
-QUICK = {("labels/test.parquet", flip), ("embeddings/plain/test/shard-000.tfrecord", truncate)}
+MARKS = {  # all others are slow
+    ("labels/test.parquet", flip): (),
+    ("embeddings/plain/test/shard-000.tfrecord", truncate): pytest.mark.long,
+}
 DAMAGES = [
-    pytest.param(name, lost, damage, marks=() if (name, damage) in QUICK else pytest.mark.slow)
+    pytest.param(name, lost, damage, marks=MARKS.get((name, damage), pytest.mark.slow))
     for name, lost in DAMAGED
     for damage in ((truncate, flip, shorten) if name.endswith("tfrecord") else (truncate, flip))
 ]

@@ -253,6 +253,7 @@ def read_utterances(project, split):
     return pq.read_table(path)["utterance_id"].to_pylist()
 
 
+@pytest.mark.long
 def test_a_file_that_is_damaged_and_repaired(project):
     before = project.artefacts()
     path = project.corpus / "audio/test_4/u1.wav"
