@@ -233,6 +233,7 @@ def test_pseudo_labels_of_other_audio_are_refused(corpus, tmp_path):
         adaptation._read_utterances([str(changed)], shards["train"][1])
 
 
+@pytest.mark.long
 def test_two_processes_train_as_one_with_twice_the_batches(corpus, tmp_path):
     folder, _ = corpus
     if not (folder / "calm").exists():  # without dropout, which each process draws for itself

@@ -72,7 +72,7 @@ def compare(folder, models, lengths, layer):
 @pytest.mark.parametrize(
     "config",
     [
-        pytest.param({}, id="base, true size"),
+        pytest.param({}, id="base, true size", marks=pytest.mark.long),
         pytest.param(LARGE | {"num_hidden_layers": 2}, id="large, 2 of 24 layers"),
         pytest.param(XLARGE | {"num_hidden_layers": 1}, id="xlarge, 1 of 48 layers"),
         pytest.param(LARGE | {"num_hidden_layers": 24}, id="large, true size", marks=pytest.mark.slow),

@@ -88,8 +88,8 @@ def read(path):
     [
         {},
         {"layer": -1, "speaker": "mfcc", "fusion": "sum"},
-        {"outputs": "separate", "speaker": "mfcc", "fusion": "concat"},
-        {"head": "transformer", "speaker": "mfcc_permuted", "fusion": "film"},
+        pytest.param({"outputs": "separate", "speaker": "mfcc", "fusion": "concat"}, marks=pytest.mark.long),
+        pytest.param({"head": "transformer", "speaker": "mfcc_permuted", "fusion": "film"}, marks=pytest.mark.long),
         {"training": LEARNING | {"loss": "mse"}},
     ],
     ids=["weighted layers", "one layer, sum", "separate, concat", "transformer, film", "mse"],

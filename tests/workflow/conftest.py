@@ -19,12 +19,14 @@ REPOSITORY = Path(__file__).parents[2]
 CHECKOUT = ("Snakefile", "rules", "workflow_scripts", "envs", "profiles")
 PLACES = ("ablation", "encoder", "split", "shard")  # order of the wildcards in a job's name
 
-# Each run is forked from a process that has imported Snakemake: that takes twice as long as a plan. It must not have
-# imported `ser`, which is the project's own.
+# Each run is forked from a process that has imported Snakemake and what this imports later: that takes longer than a
+# plan. It must not have imported `ser`, which is the project's own.
 PLUGINS = str(Path(__file__).parent / "plugins")
 sys.path.insert(0, PLUGINS)
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["snakemake.cli", "conftest"])
+FORKS.set_forkserver_preload(
+    ["snakemake.cli", "snakemake.report.html_reporter", "smart_open", "jsonschema", "conftest"]
+)
 
 # Their shards, by SHA-256 of "train 0" and so on: train 0 1 0 1 1 0, validation 0 1, test 0 0 0 0 1.
 SPEAKERS = {"train": 6, "validation": 2, "test": 5}

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from ser.files import read_json
 
 ENCODERS = ("plain", "tapt", "papt")
+pytestmark = pytest.mark.long
 PRETRAINING = {"epochs": 2, "batch_seconds": 2, "crop_seconds": 1, "code_width": 8, "threads": 1, "checkpoint_steps": 1}
 
 

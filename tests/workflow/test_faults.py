@@ -71,6 +71,7 @@ def recover(project, built):
     project.expect_plan(set())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
 def test_snakemake_is_killed(built, project, seed):
     """At a random moment: with its jobs, or alone, so that these go on as orphans while the next run starts."""
@@ -115,6 +116,7 @@ def file_system(project, size):
         subprocess.run(["umount", "-l", results], check=True)
 
 
+@pytest.mark.long
 @MOUNTS
 @pytest.mark.parametrize("kind", ["full", pytest.param("read-only", marks=pytest.mark.slow)])
 def test_a_disk_that_takes_nothing(built, project, kind):
@@ -141,6 +143,7 @@ def test_a_disk_that_takes_nothing(built, project, kind):
         recover(project, built)
 
 
+@pytest.mark.long
 def test_two_runs_at_once(built, project):
     """The second says that the first is there, and does no harm."""
     remove(project, "calibration", "ablation_table.csv")
@@ -185,9 +188,12 @@ DAMAGED = [
 ]
 
 
-QUICK = {("labels/test.parquet", flip), ("embeddings/plain/test/shard-000.tfrecord", truncate)}
+MARKS = {  # all others are slow
+    ("labels/test.parquet", flip): (),
+    ("embeddings/plain/test/shard-000.tfrecord", truncate): pytest.mark.long,
+}
 DAMAGES = [
-    pytest.param(name, lost, damage, marks=() if (name, damage) in QUICK else pytest.mark.slow)
+    pytest.param(name, lost, damage, marks=MARKS.get((name, damage), pytest.mark.slow))
     for name, lost in DAMAGED
     for damage in ((truncate, flip, shorten) if name.endswith("tfrecord") else (truncate, flip))
 ]
@@ -267,6 +273,7 @@ def list_tree(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if "__pycache__" not in path.parts}
 
 
+@pytest.mark.long
 def test_nothing_is_written_elsewhere(built, project, tmp_path, monkeypatch):
     """But under results/ and .snakemake/: not in the checkout, the corpus, the home or what is for temporary files."""
     places = {name: tmp_path / name for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}

@@ -233,6 +233,7 @@ def test_what_a_change_runs(project, change):
     expect_a_clean_build(project)
 
 
+@pytest.mark.long
 def test_what_many_changes_run(project):
     change_label(project, "test_0/u0.wav")
     add_ablation(project, name="third", encoder="plain", layer=1)
@@ -253,6 +254,7 @@ def read_utterances(project, split):
     return pq.read_table(path)["utterance_id"].to_pylist()
 
 
+@pytest.mark.long
 def test_a_file_that_is_damaged_and_repaired(project):
     before = project.artefacts()
     path = project.corpus / "audio/test_4/u1.wav"
@@ -271,6 +273,7 @@ def test_a_file_that_is_damaged_and_repaired(project):
     assert project.artefacts() == before
 
 
+@pytest.mark.long
 def test_what_comes_and_goes_leaves_nothing_behind(project):
     """A test utterance, a test speaker and a test split: tables after are those before; the rest can be pruned."""
     before, sheet = project.artefacts(), read_sheet(project.corpus)
@@ -299,6 +302,7 @@ def test_what_comes_and_goes_leaves_nothing_behind(project):
     project.expect_plan(set())
 
 
+@pytest.mark.long
 def test_a_training_file_and_label_changed_and_changed_back(project):
     before, sheet = project.artefacts(), read_sheet(project.corpus)
     path = project.corpus / "audio/train_0/u0.wav"

@@ -91,6 +91,7 @@ def test_the_same_bytes_as_on_one_machine(built, project, cluster):
     project.expect_plan(set())
 
 
+@pytest.mark.long
 @needs_slurm
 def test_a_node_goes_down_with_its_job(built, project, cluster):
     def disturb():
@@ -105,6 +106,7 @@ def test_a_node_goes_down_with_its_job(built, project, cluster):
     assert project.artefacts() == built.artefacts()
 
 
+@pytest.mark.long
 @needs_slurm
 def test_a_job_over_its_memory_gets_more(built, project, cluster):
     said = measure(project, lambda: None, "--set-resources", "measure_audio:mem_mb=1 if attempt == 1 else 2000")

@@ -8,6 +8,7 @@ from test_rebuilds import BOTH, labels, scores, training
 
 from ser.files import read_json
 
+pytestmark = pytest.mark.long
 GRID = {"learning_rate": [0.0001, 0.01], "mlp": [[8]]}
 TUNED = {"tune_ablation base"}
 
