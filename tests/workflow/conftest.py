@@ -132,8 +132,11 @@ class Project:
         weights = {key: value * factor for key, value in load_file(path).items()}
         save_file(weights, path, metadata={"format": "pt"})
 
-    def run(self, *arguments: str, cores: int = 2, check: bool = True) -> subprocess.CompletedProcess:
-        command = ["--snakefile", self.checkout / "Snakefile", "--directory", self.work, "--cores", cores]
+    def run(
+        self, *arguments: str, cores: int = 2, check: bool = True, snakefile: Path | None = None
+    ) -> subprocess.CompletedProcess:
+        snakefile = snakefile or self.checkout / "Snakefile"
+        command = ["--snakefile", snakefile, "--directory", self.work, "--cores", cores]
         command += ["--logger", "jobs", "--nocolor", *arguments]
         jobs = self.folder / "jobs.jsonl"
         jobs.write_text("")
