@@ -118,7 +118,9 @@
     const row = id === "premise" ? find("premise")[0] : find("correlations").find((each) => each.x === x && each.y === y);
     const head = figure.querySelector("h4") ?? figure.insertBefore(document.createElement("h4"), figure.firstChild);
     head.textContent = row?.r == null ? `r: too few speakers` :
-      `r = ${show(row.r, 2)} ${bracket(row.r_low, row.r_high, 2)}, ${row.n_speakers} speakers`;
+      `r = ${show(row.r, 2)} ${bracket(row.r_low, row.r_high, 2)}, ` +
+      (row.r_given_n == null ? "" : `given n ${show(row.r_given_n, 2)} ${bracket(row.r_given_n_low, row.r_given_n_high, 2)}, `) +
+      `${row.n_speakers} speakers`;
   };
 
   // ---- the table
