@@ -7,8 +7,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from made_results import METHODS, POLICY, TARGETS, MadeResults
+from scipy.optimize import minimize
 
-from ser.evaluation.cells import CONSTANT, ORACLE, SPEAKER_MEAN, Cell
+from ser.evaluation.cells import (
+    CEILING_A,
+    CEILING_O,
+    CONSTANT,
+    ORACLE,
+    SPEAKER_MEAN,
+    WITH_TEST_LABELS,
+    Cell,
+    calibrate_with_labels,
+)
 from ser.evaluation.scoring import compute_gini, list_speakers, score_cell, summarise_speakers
 from ser.files import DataError, read_json, write_json
 from ser.formats.csv_files import format_cell, join_values
@@ -23,7 +33,7 @@ COLUMNS = (
     "a_ccc_seed_sd, o_ccc_seed_sd, detectable_delta, delta_a_ccc_p, delta_o_ccc_p, family, "
     "delta_a_ccc_p_adjusted, delta_o_ccc_p_adjusted, delta_a_ccc_bound, delta_o_ccc_bound, note"
 )
-CALIBRATIONS = ["none", *(method["name"] for method in METHODS), ORACLE]
+CALIBRATIONS = ["none", *(method["name"] for method in METHODS), *WITH_TEST_LABELS]
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +126,7 @@ def test_deltas_are_against_the_baseline_or_the_uncalibrated_on_the_same_utteran
     assert number(row, "delta_a_ccc") == pytest.approx(np.mean(deltas), abs=1e-6)
 
 
-def test_oracle_is_the_speakers_own_label_statistics(made, table):
+def test_the_true_statistics_are_the_speakers_own_label_statistics(made, table):
     scores = []
     for seed_number in range(2):
         for truth, y in read_run(made, "baseline", "none", "test", "valence", seed_number).values():
@@ -124,9 +134,41 @@ def test_oracle_is_the_speakers_own_label_statistics(made, table):
     assert number(table["baseline", ORACLE, "valence", "test"], "a_ccc") == pytest.approx(np.mean(scores), abs=1e-6)
 
 
+def test_no_mean_and_spread_is_above_the_ceilings(made, table):
+    """Of what has no say over single utterances: nothing chosen, and nothing that a search finds."""
+    for name in ("none", *(method["name"] for method in METHODS if "enrolment" not in method), ORACLE):
+        for metric, ceiling in {"a_ccc": CEILING_A, "o_ccc": CEILING_O}.items():
+            rows = [table["other", calibration, "arousal", "test"] for calibration in (name, ceiling)]
+            assert number(rows[0], metric) <= number(rows[1], metric) + 1e-6
+    rng = np.random.default_rng(5)
+    speaker, truth = np.repeat(np.arange(5), 6), rng.normal(size=30)
+    prediction = 0.5 * truth + rng.normal(size=30)
+    prediction[speaker == 0] = -truth[speaker == 0]  # falls where the labels rise
+    prediction[speaker == 1] = 3.0  # says nothing
+    none = stack([measure_speakers(truth, prediction, speaker, 5)])
+    true, best_a, best_o = calibrate_with_labels(none)
+    assert true.ccc[0, 0] == pytest.approx(-1) and best_a.ccc[0, 0] == 0  # the true spread does harm
+    assert best_a.ccc[0, 1:] == pytest.approx(np.maximum(none.pearson[0, 1:], 0))
+
+    def pool(values):
+        slope, mean = np.abs(values[:5]), values[5:]
+        return -none.transform(slope, mean[None]).pool().ccc[0]
+
+    found = min((minimize(pool, rng.normal(size=10), tol=1e-12).fun for _ in range(5)))
+    assert best_o.pool().ccc[0] == pytest.approx(-found, abs=1e-6)
+    assert true.pool().ccc[0] < best_a.pool().ccc[0] < best_o.pool().ccc[0]
+
+
+def test_ceilings_of_predictions_that_say_nothing():
+    none = stack([measure_speakers([1.0, 2.0], [3.0, 3.0], [0, 0], 1)])
+    assert [moments.ccc[0, 0] for moments in calibrate_with_labels(none)] == [0, 0, 0]
+    alike = stack([measure_speakers([2.0, 2.0], [3.0, 4.0], [0, 0], 1)])
+    assert [moments.ccc[0, 0] for moments in calibrate_with_labels(alike)] == [0, 0, 0]
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_planted_shift_is_found(table, target):
-    """PLDC gains beyond doubt, random neighbours do not, and the oracle is above both."""
+    """PLDC gains beyond doubt, random neighbours do not, and the true statistics are above both."""
     rows = {c: table["baseline", c, target, "test"] for c in ("none", "mu_sigma", "random_k", ORACLE)}
     assert number(rows["mu_sigma"], "delta_a_ccc_low") > 0
     assert number(rows["random_k"], "delta_a_ccc_low") < 0
