@@ -36,7 +36,7 @@ LABELS = {"features": "mfcc", "layer": -1, "clusters": 6, "frames": 500, "seed":
 SETTINGS = {
     **{"epochs": 2, "learning_rate": 1e-3, "head_learning_rate": 1e-2, "warmup": 0.1, "batch_seconds": 2},
     **{"crop_seconds": 1, "accumulate": 1, "clip": 10, "freeze_front": False, "mask_probability": 0.08},
-    **{"mask_length": 10, "code_width": 8, "temperature": 0.1, "precision": "float32", "seed": 1, "threads": 1},
+    **{"mask_length": 10, "code_width": 8, "temperature": 0.1, "feature_penalty": 0, "precision": "float32", "seed": 1, "threads": 1},
     **{"gpus": 1, "checkpoint_steps": 2},
 }
 TAPT = {"adaptation": "tapt", "position": "last", "splits": ["train"]}

@@ -78,6 +78,23 @@ def test_the_loss_is_the_cross_entropy_of_cosines_on_masked_frames_alone():
     assert torch.equal(model(**other)[0], model(**batch)[0])  # labels of frames that are not masked count for nothing
 
 
+def test_the_penalty_is_the_mean_square_of_the_convolutions_output():
+    """As fairseq's `features_pen`, with a weight of 10; the Transformer's gradient stays what it was."""
+    batch, losses, gradients = make_batch(), [], []
+    for penalty in (0, 10):
+        model = make()
+        model.feature_penalty = penalty
+        loss, _ = model(**batch)
+        loss.backward()
+        losses.append(loss.item())
+        front, layer = model.hubert.feature_extractor.conv_layers[0].conv.weight, model.hubert.encoder.layers[0]
+        gradients.append((front.grad, layer.feed_forward.output_dense.weight.grad))
+    features = model.hubert.feature_extractor(batch["waves"]).detach().double().numpy()
+    assert losses[1] - losses[0] == pytest.approx(10 * np.mean(features**2), rel=1e-3)  # a float32 difference
+    assert not torch.allclose(gradients[0][0], gradients[1][0])
+    torch.testing.assert_close(gradients[0][1], gradients[1][1])
+
+
 def test_in_bfloat16_cosines_are_still_computed_in_float32():
     model, batch = make(), make_batch()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

@@ -104,7 +104,13 @@ def _adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> Non
         )
     torch.manual_seed(settings["seed"])
     model = MaskedPrediction(
-        hubert, len(centroids), len(speakers), options["position"], settings["code_width"], settings["temperature"]
+        hubert,
+        len(centroids),
+        len(speakers),
+        options["position"],
+        settings["code_width"],
+        settings["temperature"],
+        settings["feature_penalty"],
     )
     continued = load_head(model, folder / pretrained.HEAD, centroids)
     which = "the base's" if continued else "a new"
