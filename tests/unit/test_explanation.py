@@ -66,7 +66,8 @@ def test_figures_are_those_of_the_files(pristine, calibration, split):
 
 
 @pytest.mark.parametrize(
-    ("ablation", "calibration"), [("baseline", ORACLE), ("baseline", CEILING_O), ("baseline", "none"), (SPEAKER_MEAN, "none")]
+    ("ablation", "calibration"),
+    [("baseline", ORACLE), ("baseline", CEILING_O), ("baseline", "none"), (SPEAKER_MEAN, "none")],
 )
 def test_rows_without_neighbours(pristine, ablation, calibration):
     explained = explain_cell(pristine.root, **CELL | {"ablation": ablation, "calibration": calibration})

@@ -11,6 +11,7 @@ from transformers.models.hubert.modeling_hubert import _compute_mask_indices
 from ser.adaptation.masked_prediction import POSITIONS, MaskedPrediction, draw_spans
 from ser.encoders import pretrained
 from ser.encoders.hubert import Encoder
+from ser.encoders.past import Past
 from ser.files import DataError
 
 SMALL = {
@@ -163,7 +164,7 @@ def test_embedding_adds_the_vector_where_pre_training_did(shape, position, tmp_p
     """`hubert.Encoder`, which makes the records, against the model that was trained; three lengths at once."""
     model = make(shape, SPEAKERS, position)
     torch.nn.init.normal_(model.table)
-    pretrained.save(model.hubert, Wav2Vec2FeatureExtractor(do_normalize=False), tmp_path, position=position)
+    pretrained.save(model.hubert, Wav2Vec2FeatureExtractor(do_normalize=False), tmp_path, Past(), position=position)
     rng = np.random.default_rng(2)
     waves = [rng.standard_normal(n).astype(np.float32) for n in (9000, 16_000, 7000)]
     with torch.no_grad():
@@ -181,6 +182,6 @@ def test_embedding_adds_the_vector_where_pre_training_did(shape, position, tmp_p
 
 
 def test_a_personalised_encoder_is_not_used_without_vectors(tmp_path):
-    pretrained.save(make().hubert, Wav2Vec2FeatureExtractor(), tmp_path, position="last")
+    pretrained.save(make().hubert, Wav2Vec2FeatureExtractor(), tmp_path, Past(), position="last")
     with pytest.raises(DataError, match="personalised encoder"):
         Encoder(tmp_path, "cpu", 1).embed([np.zeros(1000, np.float32)])

@@ -154,7 +154,7 @@ def test_no_mean_and_spread_is_above_the_ceilings(made, table):
         slope, mean = np.abs(values[:5]), values[5:]
         return -none.transform(slope, mean[None]).pool().ccc[0]
 
-    found = min((minimize(pool, rng.normal(size=10), tol=1e-12).fun for _ in range(5)))
+    found = min(minimize(pool, rng.normal(size=10), tol=1e-12).fun for _ in range(5))
     assert best_o.pool().ccc[0] == pytest.approx(-found, abs=1e-6)
     assert true.pool().ccc[0] < best_a.pool().ccc[0] < best_o.pool().ccc[0]
 

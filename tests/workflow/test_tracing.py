@@ -28,7 +28,13 @@ def read_table(project):
 
 @pytest.mark.parametrize(
     ("ablation", "calibration"),
-    [("base", "none"), ("base", "enrol"), ("base", "mfcc"), ("fused", "mu_sigma"), ("fused", "ceiling of A-CCC (test labels)")],
+    [
+        ("base", "none"),
+        ("base", "enrol"),
+        ("base", "mfcc"),
+        ("fused", "mu_sigma"),
+        ("fused", "ceiling of A-CCC (test labels)"),
+    ],
 )
 def test_a_cell_is_explained(built, ablation, calibration):
     cell = {"ablation": ablation, "calibration": calibration, "target": "arousal", "split": "test"}

@@ -183,8 +183,8 @@ def correlate(pairs: list[tuple[float, float]], draws: int, seed: int) -> dict:
     if n < 3 or _is_constant(pairs):
         return {"n_speakers": n}
     x, y = np.array(pairs).T
-    interval = find_interval(_correlate(x, y, draw_speakers(n, draws, seed)), n)
-    return {"n_speakers": n, "r": float(_correlate(x, y))} | dict(zip(("r_low", "r_high"), interval or (), strict=False))
+    interval = find_interval(_correlate(x, y, draw_speakers(n, draws, seed)), n) or ()
+    return {"n_speakers": n, "r": float(_correlate(x, y))} | dict(zip(("r_low", "r_high"), interval, strict=False))
 
 
 def correlate_given_n(pairs: list[tuple[float, float]], n: list[int], draws: int, seed: int) -> dict:
@@ -208,8 +208,8 @@ def correlate_given_n(pairs: list[tuple[float, float]], n: list[int], draws: int
     r = measure()
     if np.isnan(r):
         return {}
-    interval = find_interval(measure(draw_speakers(len(pairs), draws, seed)), len(pairs))
-    return {"r_given_n": float(r)} | dict(zip(("r_given_n_low", "r_given_n_high"), interval or (), strict=False))
+    interval = find_interval(measure(draw_speakers(len(pairs), draws, seed)), len(pairs)) or ()
+    return {"r_given_n": float(r)} | dict(zip(("r_given_n_low", "r_given_n_high"), interval, strict=False))
 
 
 def _is_constant(pairs: list[tuple[float, float]]) -> bool:
@@ -217,7 +217,7 @@ def _is_constant(pairs: list[tuple[float, float]]) -> bool:
 
 
 def _correlate(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Pearson's r of speakers' figures, (speakers,) each; in each of the draws `weights` (draws, speakers), if given."""
+    """Pearson's r of speakers' figures, (speakers,) each, or (draws,) with `weights` (draws, speakers)."""
     # Sums of squares of figures far from 0 would lose a constant side in rounding.
     x, y = (side - side.mean() if np.var(side) <= NO_VARIANCE else (side - side.mean()) / side.std() for side in (x, y))
     zero = np.zeros(len(x))

@@ -106,7 +106,7 @@ def write_report(
 
 
 def _pick_calibration(config: dict) -> str:
-    """The method that stands for calibration where there is room for one; the true statistics if the config has none."""
+    """The method that stands for calibration where there is room for one; the labels' own if the config has none."""
     names = [method["name"] for method in config["calibration"]["methods"]]
     studied = config["evaluation"]["shift_calibration"]
     return studied if studied in names else next(iter(names), ORACLE)
