@@ -23,7 +23,7 @@ if unserved := explain_unserved():
 from ser.config import schema
 from ser.config.ablations import check_primary, resolve_ablations
 from ser.config.calibration_methods import check_studied, read_methods
-from ser.config.encoders import find_ancestry, resolve_encoders
+from ser.config.encoders import resolve_encoders
 from ser.config.similarities import SIMILARITIES
 from ser.config.tuning_grid import resolve_tuned
 from ser.corpus import index, recordings

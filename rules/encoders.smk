@@ -17,6 +17,7 @@ rule prepare_encoder:
         config="results/encoders/{encoder}/config.json",
         preprocessor="results/encoders/{encoder}/preprocessor_config.json",
         weights="results/encoders/{encoder}/model.safetensors",
+        heard="results/encoders/{encoder}/heard.txt",
     log:
         "results/logs/prepare_encoder/{encoder}.log",
     benchmark:

@@ -1,7 +1,8 @@
 # Evaluation: predictions calibrated by PLDC, the protocol checked, the tables.
 #
 # Needs   results/predictions/…, results/speaker_vectors/… and results/enrolment_vectors/{ablation}/seed-{seed}/{split}.parquet,
-#         results/labels/{split}.parquet, results/encoders/{encoder}/card.json; where a method compares them,
+#         results/labels/{split}.parquet, results/encoders/{encoder}/card.json and heard.txt,
+#         results/manifests/{split}/shard-{shard}.csv of test splits; where a method compares them,
 #         results/speakers/… and results/encoder_summaries/{encoder}/{split}.parquet
 # Makes   results/calibration/{ablation}/choices.json, results/calibrated/{ablation}/seed-{seed}/{split}.parquet,
 #         results/protocol.json, results/ablation_table.csv, results/contrast_table.csv, results/speaker_table.csv,
@@ -123,15 +124,6 @@ rule check_protocol:
         "../workflow_scripts/check_protocol.py"
 
 
-def hears_test_speakers(
-    encoder,
-):
-    """Whether an encoder needs all audio of test speakers for their vectors, or it (or one it learned from) heard some."""
-    ancestry = find_ancestry(encoder, ENCODERS, PSEUDO_LABELS)
-    heard = {split for name in ancestry for split in ENCODERS[name].get("splits", [])}
-    return encoder in PERSONALISED_ENCODERS or not heard.isdisjoint(TEST_SPLITS)
-
-
 rule score:
     """Score everything: ablation_table.csv and the tables by speaker."""
     input:
@@ -145,6 +137,12 @@ rule score:
             "results/calibration/{ablation}/choices.json", ablation=ABLATIONS
         ),
         cards=expand("results/encoders/{encoder}/card.json", encoder=EVALUATED_ENCODERS),
+        heard=expand("results/encoders/{encoder}/heard.txt", encoder=EVALUATED_ENCODERS),
+        test_manifests=[
+            path
+            for split in TEST_SPLITS
+            for path in shards("results/manifests/{split}/shard-{shard}.csv", split)
+        ],
     output:
         table=report(
             "results/ablation_table.csv",
@@ -182,10 +180,10 @@ rule score:
             name: {key: getattr(ablation, key) for key in DESCRIBED}
             for name, ablation in ABLATIONS.items()
         },
-        hearing=[
+        personalised=[  # these need all audio of a test speaker
             name
             for name, ablation in ABLATIONS.items()
-            if hears_test_speakers(ablation.encoder)
+            if ablation.encoder in PERSONALISED_ENCODERS
         ],
         methods=config["calibration"]["methods"],
         targets=TARGETS,

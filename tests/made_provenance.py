@@ -7,7 +7,7 @@ from made_results import BOOTSTRAP, POLICY, MadeResults
 
 from ser.audio.facts import FACTS
 from ser.config.calibration_methods import Method
-from ser.files import write_json, write_text
+from ser.files import sha256, write_json, write_text
 from ser.formats.csv_files import format_rows
 from ser.formats.manifest import Utterance
 from ser.formats.parquet import read_parquet, write_parquet
@@ -63,4 +63,5 @@ def describe_made(made: MadeResults) -> dict:
         "packages": {"numpy": "2.0"},
         "python": "3.11.0",
         "git": None,
+        "table_sha256": sha256(made.root / "ablation_table.csv"),
     }

@@ -8,7 +8,15 @@ import pyarrow as pa
 import pytest
 from made_results import METHODS, POLICY, TARGETS, MadeResults
 
-from ser.evaluation.cells import CONSTANT, ORACLE, SPEAKER_MEAN, Cell
+from ser.evaluation.cells import (
+    CEILING_A,
+    CEILING_O,
+    CONSTANT,
+    ORACLE,
+    SPEAKER_MEAN,
+    WITH_TEST_LABELS,
+    Cell,
+)
 from ser.evaluation.scoring import compute_gini, list_speakers, score_cell, summarise_speakers
 from ser.files import DataError, read_json, write_json
 from ser.formats.csv_files import format_cell, join_values
@@ -23,7 +31,7 @@ COLUMNS = (
     "a_ccc_seed_sd, o_ccc_seed_sd, detectable_delta, delta_a_ccc_p, delta_o_ccc_p, family, "
     "delta_a_ccc_p_adjusted, delta_o_ccc_p_adjusted, delta_a_ccc_bound, delta_o_ccc_bound, note"
 )
-CALIBRATIONS = ["none", *(method["name"] for method in METHODS), ORACLE]
+CALIBRATIONS = ["none", *(method["name"] for method in METHODS), *WITH_TEST_LABELS]
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +124,7 @@ def test_deltas_are_against_the_baseline_or_the_uncalibrated_on_the_same_utteran
     assert number(row, "delta_a_ccc") == pytest.approx(np.mean(deltas), abs=1e-6)
 
 
-def test_oracle_is_the_speakers_own_label_statistics(made, table):
+def test_the_true_statistics_are_the_speakers_own_label_statistics(made, table):
     scores = []
     for seed_number in range(2):
         for truth, y in read_run(made, "baseline", "none", "test", "valence", seed_number).values():
@@ -124,9 +132,16 @@ def test_oracle_is_the_speakers_own_label_statistics(made, table):
     assert number(table["baseline", ORACLE, "valence", "test"], "a_ccc") == pytest.approx(np.mean(scores), abs=1e-6)
 
 
+def test_no_mean_and_spread_is_above_the_ceilings(made, table):
+    for name in ("none", *(method["name"] for method in METHODS if "enrolment" not in method), ORACLE):
+        for metric, ceiling in {"a_ccc": CEILING_A, "o_ccc": CEILING_O}.items():
+            rows = [table["other", calibration, "arousal", "test"] for calibration in (name, ceiling)]
+            assert number(rows[0], metric) <= number(rows[1], metric) + 1e-6
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_planted_shift_is_found(table, target):
-    """PLDC gains beyond doubt, random neighbours do not, and the oracle is above both."""
+    """PLDC gains beyond doubt, random neighbours do not, and the true statistics are above both."""
     rows = {c: table["baseline", c, target, "test"] for c in ("none", "mu_sigma", "random_k", ORACLE)}
     assert number(rows["mu_sigma"], "delta_a_ccc_low") > 0
     assert number(rows["random_k"], "delta_a_ccc_low") < 0

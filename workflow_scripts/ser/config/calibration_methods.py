@@ -1,4 +1,4 @@
-"""The calibration methods that the config asks for: rows of the result tables beside `none` and the oracle."""
+"""The calibration methods that the config asks for: rows of the tables beside `none` and those with test labels."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -134,7 +134,8 @@ def _digest_encoder(name: str, spec: dict) -> str:
     folder = Path(spec["base"])
     if not folder.is_dir():
         return f"{spec['base']}@{spec['revision']}"
-    files = sorted(str(path) for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
+    known = (path for path in folder.iterdir() if path.suffix in (".json", ".safetensors") or path.name == "heard.txt")
+    files = sorted(map(str, known))
     if not files:
         raise DataError(f"encoders.{name}.base: {folder} holds no config.json and no .safetensors file")
     digests = hash_files(files, FOLDER / f"encoder-{name}-digests.parquet", f"encoder {name}")

@@ -1,7 +1,8 @@
 """Encoders: any Hugging Face HuBERT, checked and brought into one form that the rest of the workflow can trust.
 
-An encoder's folder holds `config.json`, `preprocessor_config.json`, `model.safetensors` and `card.json`, which says
-what the weights came from. Nothing but configuration and safetensors is read: no code runs, no pickle is opened.
+An encoder's folder holds `config.json`, `preprocessor_config.json`, `model.safetensors`, `card.json`, which says what
+the weights came from, and `heard.txt`, the audio that they learned from (`past`). Nothing but configuration and
+safetensors is read: no code runs, no pickle is opened.
 """
 
 import logging
@@ -17,13 +18,14 @@ from safetensors.torch import save_file
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from ser.audio.frames import HOP, SAMPLE_RATE
+from ser.encoders import past
 from ser.files import DataError, atomic, read_json, sha256, write_json, write_text
 
 log = logging.getLogger(__name__)
 
 HEAD = "adaptation.safetensors"  # what pre-training here learned beside the encoder
 FILES = ["config.json", "preprocessor_config.json", "card.json", "model*.safetensors", "model.safetensors.index.json"]
-FILES += [HEAD]
+FILES += [HEAD, past.NAME]
 
 
 def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
@@ -34,23 +36,33 @@ def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
     """
     folder, commit = fetch(base, revision)
     model, extractor = load(folder)
-    origin = read_json(folder / "card.json") if (folder / "card.json").exists() else {}
+    origin = read_origin(folder)
     save(
         model,
         extractor,
         out_dir,
+        past.read_past(folder, base),
         base=base,
         revision=revision,
         commit=commit,
-        weights="random-init" if origin.get("weights") == "random-init" else "pretrained",
-        adaptation=origin.get("adaptation", "none"),
+        weights="random-init" if (origin or {}).get("weights") == "random-init" else "pretrained",
+        adaptation=(origin or {}).get("adaptation", "none"),
+        origin=origin,
     )
 
 
-def save(model: HubertModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str | Path, **origin) -> None:
-    """Write an encoder's four files, the same bytes for the same model; `origin` opens the card, written last."""
+def read_origin(folder: Path) -> dict | None:
+    """The card of the encoder in a folder, which goes into the cards of those that are made of it; None without one."""
+    return read_json(folder / "card.json") if (folder / "card.json").exists() else None
+
+
+def save(
+    model: HubertModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str | Path, heard: past.Past, **facts
+) -> None:
+    """Write an encoder's files, the same bytes for the same model; `facts` open the card, which is written last."""
     out_dir = Path(out_dir)
     config = model.config
+    heard.write(out_dir)
     config.architectures, config.dtype = ["HubertModel"], "float32"
     write_text(out_dir / "config.json", config.to_json_string())
     write_text(out_dir / "preprocessor_config.json", extractor.to_json_string())
@@ -59,8 +71,9 @@ def save(model: HubertModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str |
         save_file(state, temporary, metadata={"format": "pt"})
     write_json(
         out_dir / "card.json",
-        origin
+        facts
         | {
+            "heard": list(heard.told),
             "weights_sha256": sha256(out_dir / "model.safetensors"),
             "parameters": sum(tensor.numel() for tensor in state.values()),
             "layers": config.num_hidden_layers,

@@ -11,10 +11,13 @@ from ser.config.calibration_methods import Method
 from ser.files import DataError
 from ser.formats.parquet import read_parquet
 from ser.formats.utterances import Utterances, find_rows, read_values
+from ser.statistics.ccc import NO_VARIANCE
 from ser.statistics.moments import Moments, measure_speakers, stack
 from ser.statistics.pldc import fit_line
 
-ORACLE = "oracle (test labels)"
+ORACLE = "true mean and spread (test labels)"
+CEILING_A, CEILING_O = "ceiling of A-CCC (test labels)", "ceiling of O-CCC (test labels)"
+WITH_TEST_LABELS = (ORACLE, CEILING_A, CEILING_O)  # calibrations that no system can have, of every ablation
 CONSTANT = "constant predictor"
 SPEAKER_MEAN = "speaker-mean predictor (test labels)"
 
@@ -68,16 +71,37 @@ def generate_cells(paths, labels: Utterances, methods: list[Method], baseline: s
             base.setdefault(target, none)
             for method in methods:
                 yield build_calibrated(ablation, method, target, labels, runs, none)
-            slope, mean = fit_line(
-                "mu_sigma", none.mean_pred, np.sqrt(none.var_pred), none.mean_true, np.sqrt(none.var_true)
-            )
-            yield Cell(ablation, ORACLE, target, none.transform(slope, mean), none, len(seeds))
+            for name, moments in zip(WITH_TEST_LABELS, calibrate_with_labels(none), strict=True):
+                yield Cell(ablation, name, target, moments, none, len(seeds))
     n_seeds = sum(name == baseline for name, _ in paths)
     for target in targets:
         zero = np.zeros_like(base[target].mean_true)
         for name, mean in {CONSTANT: zero + constant[target], SPEAKER_MEAN: base[target].mean_true}.items():
             moments = replace(base[target], mean_pred=mean, var_pred=zero, covariance=zero)
             yield Cell(name, "none", target, moments, base[target], n_seeds)
+
+
+def calibrate_with_labels(none: Moments) -> tuple[Moments, Moments, Moments]:
+    """Predictions moved, by speaker, to the true mean and spread, and to those that are best for A-CCC and for O-CCC.
+
+    Right in mean and spread is not best. Of the lines that never fall, which is what a mean and a spread make of a
+    speaker's predictions, that with the true mean has the CCC 2 b c / (s_y^2 + b^2 s_p^2) at the slope b, with the
+    covariance c. It is largest at b = s_y / s_p, where it is r; but where r < 0 that is the worst, and b = 0 is best.
+
+    For one CCC over all utterances let f be the least squares fit of the labels by such lines: slopes c / s_p^2, or 0
+    where c < 0. No such predictions p have a covariance with the labels above that of p with f, so that their CCC is
+    at most 2 s_f s_p / (s_y^2 + s_p^2) <= s_f / s_y, over all utterances; f stretched around its mean to the spread
+    of the labels reaches it.
+    """
+    slope, mean = fit_line("mu_sigma", none.mean_pred, np.sqrt(none.var_pred), none.mean_true, np.sqrt(none.var_true))
+    rises = (none.covariance > 0) & (none.var_pred > NO_VARIANCE)
+    fit = none.transform(np.where(rises, none.covariance, 0) / np.where(rises, none.var_pred, 1), mean)
+    whole = fit.pool()
+    explained = np.where(whole.var_pred > NO_VARIANCE, whole.var_pred, whole.var_true)
+    stretch = np.sqrt(whole.var_true / np.where(explained > NO_VARIANCE, explained, 1))[..., None]  # (runs, 1)
+    centre = whole.mean_true[..., None]
+    stretched = fit.transform(stretch, centre + stretch * (mean - centre))
+    return none.transform(slope, mean), none.transform(np.where(rises, slope, 0), mean), stretched
 
 
 def build_calibrated(ablation: str, method: Method, target: int, labels: Utterances, runs: list, none: Moments) -> Cell:

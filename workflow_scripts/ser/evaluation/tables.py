@@ -2,7 +2,7 @@
 
 from ser.config.ablation import Ablation
 from ser.config.calibration_methods import Method, read_methods
-from ser.evaluation.cells import CONSTANT, ORACLE, SPEAKER_MEAN, build_cells
+from ser.evaluation.cells import CONSTANT, SPEAKER_MEAN, WITH_TEST_LABELS, build_cells
 from ser.evaluation.families import adjust_families, list_controls, name_family
 from ser.evaluation.scoring import contrast_cells, list_speakers, score_cell, summarise_speakers
 from ser.files import read_json
@@ -63,7 +63,7 @@ def score_runs(
         choices: the choices file (k and alpha) of each ablation
         cards: the card of each encoder, which says what its weights are
         ablations: in the table's order
-        hearing: the ablations whose encoder needs, or was pre-trained on, all audio of a test speaker
+        hearing: the ablations whose encoder needs all audio of a test speaker, or has heard some
         studied: the calibration method that is held against its controls; `primary` the ablation of which that was
             chosen beforehand as the test
         policy: what `moments.Policy` takes
@@ -123,7 +123,7 @@ def describe_rows(
         facts = {"speaker": ablation.speaker, "fusion": ablation.fusion, "head": ablation.head}
         facts |= {"ablation": name, "encoder": describe_encoder(ablation.encoder, cards)}
         facts |= {"n_seeds": len({choice["seed"] for choice in chosen})}
-        for calibration in [Method("none"), *methods, Method(ORACLE)]:
+        for calibration in [Method("none"), *methods, *map(Method, WITH_TEST_LABELS)]:
             for target in targets:
                 own = [c for c in chosen if (c["calibration"], c["target"]) == (calibration.name, target)]
                 rows.append(
@@ -146,10 +146,10 @@ def describe_encoder(encoder: str, cards: dict[str, str]) -> str:
 def name_protocol(ablation: Ablation, hears_test_speakers: bool, method: Method) -> str:
     """What a row needs of a test speaker beyond the utterance itself.
 
-    `transductive`: all of the speaker's audio (never labels, but for the oracle's), be it through calibration or
-    because the ablation itself reads a speaker vector averaged over it, is trained for the test speakers' (similar-
-    speaker weighting), or has an encoder that is personalised or was pre-trained on it. `enrolment`: a few utterances
-    that are not scored. `inductive`: nothing.
+    `transductive`: all of the speaker's audio (never labels, but where a name says `(test labels)`), be it through
+    calibration or because the ablation itself reads a speaker vector averaged over it, is trained for the test
+    speakers' (similar-speaker weighting), or has an encoder that is personalised or has heard it. `enrolment`: a few
+    utterances that are not scored. `inductive`: nothing.
     """
     if ablation.reads_speakers or ablation.weighting != "none" or hears_test_speakers:
         return "transductive"

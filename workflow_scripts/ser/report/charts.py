@@ -96,8 +96,8 @@ def plot_curve(name: str) -> Plot:
 def plot_shift(x: str, y: str) -> Plot:
     """A point a speaker: how far from the training set, against performance or gain."""
     titles = {
-        "feature_shift": "feature shift (KL divergence, nats)",
-        "label_shift": "label shift (KL divergence, nats)",
+        "feature_shift": "feature shift (KL less chance, nats)",
+        "label_shift": "label shift (KL less chance, nats)",
         "ccc": "CCC, uncalibrated",
         "gain": "gain in CCC",
     }

@@ -133,7 +133,8 @@ def collect_shifts(rows: Iterable[dict], correlations: Iterable[dict]) -> tuple[
     fields = ("speaker", "n", "feature_shift", "label_shift", "ccc", "gain")
     keys = ("split", "target", "ablation")
     points = group_rows(keys, fields, [row | {"speaker": row["speaker_id"]} for row in rows])
-    return points, group_rows(keys, ("x", "y", "n_speakers", "r", "r_low", "r_high"), correlations)
+    figures = ("r", "r_low", "r_high", "r_given_n", "r_given_n_low", "r_given_n_high")
+    return points, group_rows(keys, ("x", "y", "n_speakers", *figures), correlations)
 
 
 def collect_histories(histories: Iterable[str]) -> Dataset:

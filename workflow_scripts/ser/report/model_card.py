@@ -87,7 +87,7 @@ No speaker is in two splits; training stopped on validation speakers.
 
 ## Encoder
 
-{chr(10).join(f"- {name}: {value}" for name, value in encoder.items() if value is not None)}
+{chr(10).join(f"- {name}: {value}" for name, value in encoder.items() if value is not None and name != "origin")}
 
 ## Scores
 

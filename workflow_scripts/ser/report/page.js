@@ -117,8 +117,9 @@
     const [x, y] = pairs[id];
     const row = id === "premise" ? find("premise")[0] : find("correlations").find((each) => each.x === x && each.y === y);
     const head = figure.querySelector("h4") ?? figure.insertBefore(document.createElement("h4"), figure.firstChild);
+    const withInterval = (name) => `${show(row[name], 2)} ${bracket(row[`${name}_low`], row[`${name}_high`], 2)}`.trim();
     head.textContent = row?.r == null ? `r: too few speakers` :
-      `r = ${show(row.r, 2)} ${bracket(row.r_low, row.r_high, 2)}, ${row.n_speakers} speakers`;
+      `r = ${withInterval("r")}, ${row.r_given_n == null ? "" : `given n ${withInterval("r_given_n")}, `}${row.n_speakers} speakers`;
   };
 
   // ---- the table

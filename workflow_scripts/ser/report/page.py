@@ -8,6 +8,7 @@ import vl_convert
 import yaml
 from markupsafe import Markup
 
+from ser.evaluation.cells import ORACLE
 from ser.files import read_json, write_text
 from ser.report import datasets, run, speaker_map, summary
 from ser.report.charts import make_plots
@@ -105,10 +106,10 @@ def write_report(
 
 
 def _pick_calibration(config: dict) -> str:
-    """The method that stands for calibration where there is room for one; the oracle if the config has none."""
+    """The method that stands for calibration where there is room for one; the labels' own if the config has none."""
     names = [method["name"] for method in config["calibration"]["methods"]]
     studied = config["evaluation"]["shift_calibration"]
-    return studied if studied in names else next(iter(names), "oracle (test labels)")
+    return studied if studied in names else next(iter(names), ORACLE)
 
 
 def collect_datasets(

@@ -8,7 +8,7 @@ from ser.files import DataError, read_json
 from ser.formats import manifest
 from ser.formats.csv_files import read_rows
 from ser.tracing.explanation import KEY
-from ser.tracing.provenance import command_for, read_provenance
+from ser.tracing.provenance import TABLE, read_provenance
 
 METRICS = ("o_ccc", "a_ccc", "delta_o_ccc", "delta_a_ccc")
 # What says where something is, how fast it is made or what is refused: if it matters, the content differs too.
@@ -75,9 +75,6 @@ class Difference:
 def summarise(results: str | Path) -> dict:
     """What a comparison needs of a results folder; kept as JSON it outlives the folder."""
     results = Path(results)
-    table = results / "ablation_table.csv"
-    if not table.is_file():
-        raise DataError(f"{table}: is not there; make it with: {command_for([table], results)}")
     made = read_provenance(results)
     folders = sorted(path for path in (results / "manifests").iterdir() if path.is_dir())
     encoders = sorted({ablation["encoder"] for ablation in made["ablations"].values()})
@@ -86,7 +83,7 @@ def summarise(results: str | Path) -> dict:
         "audio": {folder.name: dict(_list_audio(folder)) for folder in folders},
         "labels": {folder.name: dict(_list_labels(folder)) for folder in folders},
         "encoders": {name: read_json(results / f"encoders/{name}/card.json")["weights_sha256"] for name in encoders},
-        "table": read_rows(table),
+        "table": read_rows(results / TABLE),
     }
 
 

@@ -23,7 +23,7 @@ from ser.formats.utterances import read_labels
 from ser.statistics.moments import Policy
 from ser.statistics.pldc import average_neighbours
 from ser.statistics.similarity import rank_neighbours
-from ser.tracing.provenance import WORKFLOW, command_for
+from ser.tracing.provenance import TABLE, WORKFLOW, command_for
 from ser.tracing.study import Study, list_files
 
 KEY = ("ablation", "calibration", "target", "split")
@@ -37,10 +37,8 @@ def explain_cell(results: str | Path, **cell: str) -> dict:
     gone. Reads the features of the ablation to hash them, which takes as long as the disk needs.
     """
     study = Study(results)
-    row = find_row(study.results / "ablation_table.csv", cell)
+    row = find_row(study.results / TABLE, cell)
     owner = study.config["baseline"] if cell["ablation"] in (CONSTANT, SPEAKER_MEAN) else cell["ablation"]
-    if owner not in study.ablations:
-        raise DataError(f"{study.results}: its table and its provenance are of different configs; run snakemake again")
     encoder, split = study.ablations[owner].encoder, cell["split"]
     method = next((method for method in study.methods if method.name == cell["calibration"]), None)
     calibrated = study.seed_files("calibrated", owner, split)
@@ -69,8 +67,6 @@ def explain_cell(results: str | Path, **cell: str) -> dict:
 
 def find_row(table: Path, cell: dict[str, str]) -> dict[str, str]:
     """The table's row of a cell, as text; a DataError says which name is unknown and what is like it."""
-    if not table.is_file():
-        raise DataError(f"{table}: is not there; make it with: {command_for([table], table.parent)}")
     rows = read_rows(table)
     for column in KEY:  # each among the rows that the names before leave
         left = [row for row in rows if row[column] == cell[column]]

@@ -35,7 +35,7 @@ def _lines(explained: dict) -> Iterator[str]:
     yield "\nConfig"
     config = yaml.safe_dump(explained["config"], default_flow_style=None, sort_keys=False, width=_WIDTH)
     yield textwrap.indent(config.rstrip(), "  ")
-    yield from _block("Encoder", explained["encoder"])
+    yield from _block("Encoder", {key: value for key, value in explained["encoder"].items() if key != "origin"})
     yield "\nFiles (SHA-256)"
     for kind, digests in explained["files"].items():
         yield from (f"  {kind:18} {digest[:16]}  {path}" for path, digest in digests.items())
