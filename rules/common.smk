@@ -22,7 +22,12 @@ if unserved := explain_unserved():
 
 from ser.config import schema
 from ser.config.ablations import check_primary, resolve_ablations
-from ser.config.calibration_methods import check_studied, read_methods
+from ser.config.calibration_methods import (
+    check_studied,
+    count_enrolled,
+    count_labelled,
+    read_methods,
+)
 from ser.config.encoders import resolve_encoders
 from ser.config.similarities import SIMILARITIES
 from ser.config.tuning_grid import resolve_tuned
@@ -49,7 +54,13 @@ try:
     RECORDING_SETS = recordings.check_sets(config.pop("scored"), ABLATIONS, METHODS)
     # Jobs read the workflow again, on a cluster on their own node: only the main process looks at the corpus.
     INDEX = (
-        index.build(config["corpus"], config["encoders"], RECORDING_SETS)
+        index.build(
+            config["corpus"],
+            config["encoders"],
+            RECORDING_SETS,
+            config["calibration"]["enrolment_draws"],
+            count_labelled(METHODS),
+        )
         if workflow.is_main_process
         else index.load()
     )
@@ -187,15 +198,27 @@ def compared_vectors(ablation, split):
     }
 
 
+def calibration_methods(split):
+    """The methods that a split is calibrated with: of recordings, which have no labels, all but those that enrol."""
+    methods = config["calibration"]["methods"]
+    return [m for m in methods if not (split in RECORDING_SETS and m["enrolment"])]
+
+
 def calibration_evidence(ablation, split):
-    """A split's predictions and vectors, the training speakers' vectors; no labels."""
+    """A split's predictions and vectors, the training speakers' vectors; of its labels those of enrolled utterances.
+
+    These, and no others, are in a file of their own, and only where a method asks for them.
+    """
     train = {
         f"train_{name}": paths
         for name, paths in compared_vectors(ablation, "train").items()
     }
     files = {"predictions": seed_files("predictions", ablation, split)}
-    if any(method.enrolment for method in METHODS):
+    methods = read_methods(calibration_methods(split))
+    if count_enrolled(methods):
         files["enrolment"] = seed_files("enrolment_vectors", ablation, split)
+    if count_labelled(methods):
+        files["enrolment_labels"] = f"results/manifests/{split}/enrolment_labels.csv"
     return train | files | compared_vectors(ablation, split)
 
 

@@ -3,10 +3,11 @@
 # Needs   results/predictions/…, results/speaker_vectors/… and results/enrolment_vectors/{ablation}/seed-{seed}/{split}.parquet,
 #         results/labels/{split}.parquet, results/encoders/{encoder}/card.json and heard.txt,
 #         results/manifests/{split}/shard-{shard}.csv of test splits; where a method compares them,
-#         results/speakers/… and results/encoder_summaries/{encoder}/{split}.parquet
+#         results/speakers/… and results/encoder_summaries/{encoder}/{split}.parquet; where a method enrols speakers with
+#         labels, results/manifests/{split}/enrolment_labels.csv
 # Makes   results/calibration/{ablation}/choices.json, results/calibrated/{ablation}/seed-{seed}/{split}.parquet,
 #         results/protocol.json, results/ablation_table.csv, results/contrast_table.csv, results/speaker_table.csv,
-#         results/speaker_summary.csv,
+#         results/speaker_summary.csv, results/enrolment_curve.csv,
 #         results/label_shift.csv, results/label_shift_correlations.csv, results/label_shift.svg
 
 POLICY = {
@@ -30,8 +31,22 @@ def calibration_inputs(
     )
 
 
+def calibration_settings(
+    wildcards,
+):
+    """The part of the config that decides how a split is calibrated."""
+    return config["calibration"] | {"methods": calibration_methods(wildcards.split)}
+
+
+def enrolment_digest(
+    wildcards,
+):
+    """The digest of the labels that speakers are enrolled with, where a method does so."""
+    return INDEX.enrolment.get(wildcards.get("split", "validation"))
+
+
 rule choose_calibration:
-    """Choose k and alpha of each calibration on validation speakers."""
+    """Choose k, alpha and the gate of each calibration on validation speakers."""
     input:
         unpack(calibration_inputs),
         train_labels="results/labels/train.parquet",
@@ -51,6 +66,7 @@ rule choose_calibration:
         seeds=SEEDS,
         targets=TARGETS,
         calibration=config["calibration"],
+        enrolment=enrolment_digest,
         policy=POLICY,
     message:
         "Choosing k and alpha of ablation {wildcards.ablation} on validation speakers"
@@ -82,7 +98,8 @@ rule calibrate:
         *library("calibrate.py"),
         seeds=SEEDS,
         targets=TARGETS,
-        calibration=config["calibration"],
+        calibration=calibration_settings,
+        enrolment=enrolment_digest,
     message:
         "Calibrating {wildcards.split} of ablation {wildcards.ablation}"
     script:
@@ -100,6 +117,10 @@ rule check_protocol:
         ),
         calibrated=expand(
             CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=EVALUATED_SPLITS
+        ),
+        enrolment_labels=expand(
+            "results/manifests/{split}/enrolment_labels.csv",
+            split=EVALUATED_SPLITS if count_labelled(METHODS) else [],
         ),
     output:
         "results/protocol.json",
@@ -163,6 +184,11 @@ rule score:
             "results/speaker_summary.csv",
             caption="report/speaker_summary.rst",
             category="Speakers",
+        ),
+        enrolment_curve=report(
+            "results/enrolment_curve.csv",
+            caption="report/enrolment_curve.rst",
+            category="Scores",
         ),
     log:
         "results/logs/score/score.log",

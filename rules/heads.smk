@@ -3,9 +3,10 @@
 # Needs   results/embeddings/… or results/frames/…, results/speakers/… where the ablation uses speaker information,
 #         results/labels/train.parquet, results/labels/validation.parquet
 # Makes   results/models/{ablation}/seed-{seed}/model.keras, history.csv, and for every split
-#         results/predictions/…, results/speaker_vectors/…, results/enrolment_vectors/{ablation}/seed-{seed}/{split}.parquet
+#         results/predictions/…, results/speaker_vectors/{ablation}/seed-{seed}/{split}.parquet, for all but the training
+#         split results/enrolment_vectors/{ablation}/seed-{seed}/{split}.parquet
 
-PREDICTED = ["predictions", "speaker_vectors", "enrolment_vectors"]
+PREDICTED = ["predictions", "speaker_vectors"]
 
 
 def training_inputs(
@@ -49,6 +50,10 @@ rule train_ablation:
             seed=SEEDS,
             split=["train", "validation"],
         ),
+        enrolment=expand(
+            "results/enrolment_vectors/{{ablation}}/seed-{seed}/validation.parquet",
+            seed=SEEDS,
+        ),
     log:
         "results/logs/train_ablation/{ablation}.log",
     benchmark:
@@ -81,7 +86,7 @@ rule predict_split:
     output:
         expand(
             "results/{kind}/{{ablation}}/seed-{seed}/{{split}}.parquet",
-            kind=PREDICTED,
+            kind=[*PREDICTED, "enrolment_vectors"],
             seed=SEEDS,
         ),
     log:

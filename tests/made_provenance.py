@@ -3,7 +3,7 @@
 import hashlib
 
 import pyarrow as pa
-from made_results import BOOTSTRAP, POLICY, MadeResults
+from made_results import BOOTSTRAP, DRAWS, POLICY, MadeResults
 
 from ser.audio.facts import FACTS
 from ser.config.calibration_methods import Method
@@ -53,6 +53,7 @@ def describe_made(made: MadeResults) -> dict:
             "calibration": {
                 "methods": [vars(Method(**method)) for method in made.methods],
                 "min_reference_utterances": 1,
+                "enrolment_draws": DRAWS,
                 "random_draws": 10,
                 "random_seed": 1,
             },

@@ -31,4 +31,5 @@ score_runs(
     contrast_table=snakemake.output.contrast_table,
     speaker_table=snakemake.output.speaker_table,
     speaker_summary=snakemake.output.speaker_summary,
+    enrolment_curve=snakemake.output.enrolment_curve,
 )

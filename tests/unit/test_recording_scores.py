@@ -152,6 +152,7 @@ def test_a_broken_link_is_named(corpus):
         index.build(SETTINGS, {}, corpus)
 
 
+NOTHING = {"alpha": None, "max_similarity": None}  # chosen beside k
 # Predictions of two seeds that are off by a constant; calibration `mu` moves speakers to their neighbours' mean.
 SPEAKERS = {"v/a": 3, "v/b": 2, "v/c": 1}
 GUESTS = {"guests/one": 1, "guests/two": 3}
@@ -185,7 +186,7 @@ def study(tmp_path):
     choices = []
     for seed, ks in {1: (1, 2), 2: (2, 2)}.items():
         for target, k in zip(TARGETS, ks, strict=True):
-            choices.append({"seed": seed, "calibration": "mu", "target": target, "k": k, "alpha": None})
+            choices.append({"seed": seed, "calibration": "mu", "target": target, "k": k} | NOTHING)
     write_json(tmp_path / "choices.json", {"choices": choices})
     names, vectors = ["t2", "t3", "t;1"], [[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]]
     write_parquet(tmp_path / "train_vectors.parquet", pa.table({"speaker_id": names, "vector": vectors}))

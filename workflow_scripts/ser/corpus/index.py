@@ -17,6 +17,7 @@ from ser.corpus.sheet import Corpus, raise_problems, read_corpus
 from ser.files import DataError, read_json, write_json
 from ser.formats.csv_files import format_rows
 from ser.formats.manifest import Utterance, shard_of, write_if_changed
+from ser.statistics.enrolment import rank_utterances
 
 FOLDER = Path("results/manifests")
 _INDEX = FOLDER / "index.json"
@@ -32,6 +33,7 @@ class Index:
 
     shards: dict[str, dict[str, str]]
     labels: dict[str, str]
+    enrolment: dict[str, str]
     encoders: dict[str, str]
     recordings: dict[str, dict[str, str]]
 
@@ -40,10 +42,17 @@ class Index:
         return sorted(set(self.shards) - {"train", "validation"})
 
 
-def build(corpus_settings: dict, encoders: dict[str, dict], sets: dict[str, dict] | None = None) -> Index:
+def build(
+    corpus_settings: dict,
+    encoders: dict[str, dict],
+    sets: dict[str, dict] | None = None,
+    draws: int = 0,
+    labelled: int = 0,
+) -> Index:
     """Index the corpus, the encoder folders and recordings to be scored (settings by split).
 
-    Writes manifests and label slices where their content changed.
+    Writes manifests and label slices where their content changed. The labels of each speaker's first `labelled`
+    utterances in each of the `draws` of enrolment are a slice of their own: those that labelled enrolment may see.
     """
     sets = sets or {}
     corpus = read_corpus(corpus_settings)
@@ -55,6 +64,8 @@ def build(corpus_settings: dict, encoders: dict[str, dict], sets: dict[str, dict
         + [f"{row.path} is not on disk" for rows in recordings.values() for row in rows if row.path not in digests]
     )
     texts = _format_files(corpus, digests, corpus_settings)
+    if labelled:
+        texts |= _format_enrolment(corpus, corpus_settings["targets"], draws, labelled)
     for split, rows in recordings.items():
         texts |= _format_manifests(((split, *row) for row in rows), digests, sets[split]["shards"])
     for path, text in texts.items():
@@ -65,16 +76,16 @@ def build(corpus_settings: dict, encoders: dict[str, dict], sets: dict[str, dict
             if not any(path.parent.iterdir()):
                 path.parent.rmdir()
     shards: dict[str, dict[str, str]] = defaultdict(dict)
-    labels = {}
+    slices: dict[str, dict[str, str]] = {"labels.csv": {}, "enrolment_labels.csv": {}}
     for path, text in sorted(texts.items()):
         digest = hashlib.sha256(text.encode()).hexdigest()
-        if path.name == "labels.csv":
-            labels[path.parent.name] = digest
+        if path.name in slices:
+            slices[path.name][path.parent.name] = digest
         else:
             shards[path.parent.name][path.stem.removeprefix("shard-")] = digest
     index = Index(
         {split: found for split, found in shards.items() if split not in sets},
-        labels,
+        *slices.values(),
         {name: _digest_encoder(name, spec) for name, spec in encoders.items()},
         {split: shards[split] for split in sorted(sets)},
     )
@@ -114,6 +125,27 @@ def _format_files(corpus: Corpus, digests: dict[str, str], settings: dict) -> di
     return _format_manifests(utterances, digests, settings["shards"]) | {
         FOLDER / split / "labels.csv": format_rows(header, rows) for split, rows in labels.items()
     }
+
+
+def _format_enrolment(corpus: Corpus, targets: list[str], draws: int, count: int) -> dict[Path, str]:
+    """The text of the label slices for enrolment: `{path: CSV}`, a row a draw and utterance that it enrols first."""
+    rows: dict[str, list] = defaultdict(list)
+    for row in corpus.rows:
+        if row.split != "train":
+            rows[row.split].append(row)
+    texts = {}
+    for split, found in rows.items():
+        ids, speakers = [row.utterance_id for row in found], [row.speaker_id for row in found]
+        cut = [
+            (draw, row.utterance_id, row.speaker_id, *row.labels)
+            for draw in range(draws)
+            for row, rank in zip(found, rank_utterances(ids, speakers, draw), strict=True)
+            if rank < count
+        ]
+        texts[FOLDER / split / "enrolment_labels.csv"] = format_rows(
+            ("draw", "utterance_id", "speaker_id", *targets), cut
+        )
+    return texts
 
 
 def _format_manifests(

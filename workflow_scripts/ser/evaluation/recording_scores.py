@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ser.config.calibration_methods import Method
-from ser.evaluation.calibration import observe
+from ser.config.calibration_methods import CHOSEN, Method
 from ser.evaluation.calibration_inputs import read_evidence, read_references
+from ser.evaluation.observations import observe
 from ser.files import read_json
 from ser.formats.csv_files import join_values, write_csv
 from ser.formats.parquet import read_parquet
@@ -21,7 +21,7 @@ from ser.statistics.moments import measure_speakers
 from ser.statistics.similarity import rank_neighbours
 
 SPEAKER_COLUMNS = ["speaker", "n_utterances", "enough_utterances", "calibration"]
-SPEAKER_COLUMNS += ["target", "seed", "k", "alpha", "neighbours", "similarities"]
+SPEAKER_COLUMNS += ["target", "seed", "k", "alpha", "neighbours", "similarities", "max_similarity"]
 REJECTED_COLUMNS = ["file", "speaker", "reason"]
 ALL = "all training speakers"
 
@@ -100,7 +100,7 @@ def score_recordings(
             references = read_references(train_labels, targets, train, number, min_reference_utterances)
             evidence = read_evidence(targets, split, number)
             points = [
-                {key: choice[key] for key in ("target", "seed", "k", "alpha")}
+                {key: choice[key] for key in ("target", "seed", *CHOSEN)}
                 for choice in read_json(choices)["choices"]
                 if (choice["seed"], choice["calibration"]) == (seed, method.name)
             ]

@@ -102,7 +102,8 @@ def train_ablation(
         if tensorboard:
             _log_curves(rows, f"{tensorboard}/seed-{seed}")
     for name, split in (("train", train), ("validation", validation)):
-        predict_split(heads, ablation, split.embeddings, split.speakers, targets, results.replace("{split}", name))
+        paths = results.replace("{split}", name)
+        predict_split(heads, ablation, split.embeddings, split.speakers, targets, paths, enrols=name != "train")
 
 
 def _log_curves(rows: list[tuple], folder: str) -> None:

@@ -56,6 +56,8 @@
     "shift-1": "Shift is measured for test splits only.",
     "shift-2": "Shift is measured for test splits whose labels are known.",
     "shift-3": "Gain is measured for test splits whose labels are known.",
+    "enrolment-1": "No method that enrols speakers has scores for these choices.",
+    "enrolment-2": "There is no such method with all audio in this config, or no scores for these choices.",
     speakers: "There is nothing to compare: the baseline, uncalibrated, is what others are held against; or this calibration has no row.",
     shares: "There is no calibration to compare.",
     "density-calibrated": "There are no calibrated predictions for these choices.",

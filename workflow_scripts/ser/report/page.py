@@ -33,8 +33,8 @@ def write_report(
     """Write the page.
 
     Args:
-        tables: paths of `ablation_table`, `contrast_table`, `speaker_table`, `speaker_summary`, `label_shift`,
-            `label_shift_correlations`, `utterances`, `rejected`, `protocol` and `provenance`
+        tables: paths of `ablation_table`, `contrast_table`, `speaker_table`, `speaker_summary`, `enrolment_curve`,
+            `label_shift`, `label_shift_correlations`, `utterances`, `rejected`, `protocol` and `provenance`
         choices: choices of k and alpha by ablation
         cards: the card of each encoder; `training` is the training log of those that were adapted
         winners: what tuning found best, `.../{ablation}.json`, of each ablation that is `tuned`
@@ -99,6 +99,9 @@ def write_report(
         "adapted": list(training),
         "tuned": {name: read_json(path) | {"of": Path(path).stem} for name, path in winners.items()},
         "bins": run.BINS,
+        "enrols": any(method["enrolment"] for method in config["calibration"]["methods"]),
+        "references": datasets.count_references(choices),
+        "few_utterances": datasets.count_few_utterances(shares),
         "least_speakers": MIN_SPEAKERS,
         "neighbours": speaker_map.NEIGHBOURS,
     }
@@ -133,6 +136,7 @@ def collect_datasets(
         "shares": datasets.collect_shares(shares),
         "k_curve": k_curve,
         "alpha_curve": alpha_curve,
+        "enrolment": datasets.collect_enrolment(datasets.read_table(tables["enrolment_curve"])),
         "uncalibrated": speaker_map.collect_uncalibrated(labels["validation"], calibrated, targets, policy),
         "shifts": shifts,
         "correlations": correlations,

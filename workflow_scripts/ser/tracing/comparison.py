@@ -209,7 +209,9 @@ def _list_config_changes(made: list[dict], ablations: Ablations) -> Iterator[Cha
 def _select_methods(made: list[dict], key: str) -> frozenset[str]:
     """The calibration methods that an option of all of them decides."""
     chosen = {
-        "alpha": lambda method: method.get("shrinkage"),
+        "alpha": lambda method: method.get("shrinkage") or method.get("enrolment_labels"),
+        "gate": lambda method: method.get("gate"),
+        "enrolment_draws": lambda method: method.get("enrolment"),
         "random_draws": lambda method: method.get("neighbours") == "random",
         "random_seed": lambda method: method.get("neighbours") == "random",
     }.get(key, lambda method: True)

@@ -59,11 +59,12 @@ def _seed_lines(seed: dict) -> Iterator[str]:
         yield f"  seed {seed['seed']}: none, because no speaker has utterances beyond those for enrolment"
         return
     alpha = "" if seed["alpha"] is None else f", alpha {seed['alpha']:g}"
-    yield f"  seed {seed['seed']}: k {seed['k']}{alpha}, validation A-CCC {seed['a_ccc_on_validation']:.4f}"
+    gate = "" if seed["max_similarity"] is None else f", up to a similarity of {seed['max_similarity']:.4f}"
+    yield f"  seed {seed['seed']}: k {seed['k']}{alpha}{gate}, validation A-CCC {seed['a_ccc_on_validation']:.4f}"
     if seed["largest_difference"] is None or seed["largest_difference"] > _SAME_VALUES:
         yield "    NOT the neighbours of the stored predictions: run snakemake, then ask again"
     if "draws" in seed:
-        yield f"    the first of {seed['draws']} random draws:"
+        yield f"    the first of {seed['draws']} draws:"
     for speaker in seed["speakers"]:
         near = [f"{name} {similarity:.4f}" for name, similarity in speaker["neighbours"].items()]
         more = [f"{len(near) - _SHOWN} more"] if len(near) > _SHOWN else []

@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ser.config.ablation import Ablation
-from ser.config.calibration_methods import Method, read_methods
+from ser.config.calibration_methods import Method, count_labelled, read_methods
 from ser.config.encoders import resolve_encoders
 from ser.config.similarities import SIMILARITIES
 from ser.files import read_json
@@ -34,6 +34,10 @@ class Study:
     def labels(self, split: str) -> Path:
         return self.results / f"labels/{split}.parquet"
 
+    def enrolment_labels(self, split: str) -> Path:
+        """The labels of utterances that speakers are enrolled with, where a method does so with labels."""
+        return self.results / f"manifests/{split}/enrolment_labels.csv"
+
     def winner(self, ablation: str) -> Path:
         """What tuning found best, for an ablation that is `tuned`."""
         return self.results / f"tuning/{self.ablations[ablation].tuned['ablation']}.json"
@@ -48,9 +52,11 @@ class Study:
         """What calibration saw of a split, as `evidence.read_evidence` takes it."""
         compared = {"fused", *(method.similarity for method in self.methods)}
         enrols = any(method.enrolment for method in self.methods)
+        labelled = split != "train" and count_labelled(self.methods)
         return {
             "predictions": self.seed_files("predictions", ablation, split),
             "enrolment": self.seed_files("enrolment_vectors", ablation, split) if enrols else [],
+            "enrolment_labels": [self.enrolment_labels(split)] if labelled else [],
             **{name: self.vectors(name, ablation, split) for name in SIMILARITIES if name in compared},
         }
 
@@ -66,6 +72,7 @@ def list_files(study: Study, owner: str, method: Method | None, split: str) -> d
     settings, splits = study.ablations[owner], list(dict.fromkeys(("train", "validation", split)))
     encoder, adaptation = list_adaptation(study, settings.encoder, splits)
     compared = [path for name in ("train", split) for path in list_compared(study, owner, method, name)]
+    enrolled = [study.enrolment_labels(split)] if method and method.enrolment_labels else []
     vectors = dict.fromkeys(splits if settings.reads_speakers else ())
     if settings.weighting != "none":
         vectors |= dict.fromkeys(["train", *sorted(set(study.index["shards"]) - {"train", "validation"})])
@@ -87,6 +94,7 @@ def list_files(study: Study, owner: str, method: Method | None, split: str) -> d
         "models": [models / f"seed-{seed}/model.keras" for seed in study.seeds],
         "predictions": study.seed_files("predictions", owner, split),
         **({"compared": compared} if compared else {}),
+        **({"enrolment labels": enrolled} if enrolled else {}),
         "choices": [study.results / f"calibration/{owner}/choices.json"],
         "calibrated": study.seed_files("calibrated", owner, split),
     }
