@@ -1,4 +1,4 @@
-"""The parts of fine-tuning: the packed encoder, methods, batches, the loss of a whole batch, and the loop around them."""
+"""The parts of fine-tuning: the packed encoder, methods, batches, the loss of a whole batch, the loop around them."""
 
 import numpy as np
 import pytest

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from ser.config.ablation import Ablation
+from ser.config.finetuning import resolve_finetune
 from ser.files import DataError
 
 
@@ -19,6 +20,8 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
             raise DataError(f"{where} is there twice")
         settings = {"encoder": next(iter(config["encoders"]))} | {k: v for k, v in given.items() if k != "name"}
         settings["units"] = config["heads"][settings["head"]]
+        if "finetune" in given:
+            settings["finetune"] = resolve_finetune(given, config["finetuning"], where)
         settings["training"] = config["training"] | settings.get("training", {})
         ablation = Ablation(**settings)
         if ablation.encoder not in config["encoders"]:
@@ -35,7 +38,7 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
                 "leave out layer"
             )
         if not ablation.reads_frames and ablation.layer is None:
-            ablation = replace(ablation, layer="weighted")
+            ablation = replace(ablation, layer=-1 if ablation.finetune else "weighted")
         ablations[name] = ablation
     if config["baseline"] not in ablations:
         raise DataError(f"config: baseline: {config['baseline']!r} is none of the ablations: {', '.join(ablations)}")

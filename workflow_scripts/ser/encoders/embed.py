@@ -55,7 +55,8 @@ def embed_shard(
     `reuse_dir` (one folder an encoder and split), records of the last run are taken where the audio's content, the
     encoder, the options and the caller's `fingerprint` (of the code) are the same, and hard links to this run's files
     are left there for the next one. A personalised encoder needs `vectors_path`, the vectors of the shard's speakers
-    (`placement.write_shard`). With `output` the encoder's output is all that is kept (see `Encoder.embed`). Raises DataError where an embedding does not fit `dtype`.
+    (`placement.write_shard`). With `output` the encoder's output is all that is kept (see `Encoder.embed`). Raises
+    DataError where an embedding does not fit `dtype`.
     """
     encoder_dir, device = Path(encoder_dir), _resolve(device)
     outputs = {"pooled": Path(pooled_path)} | ({"frames": Path(frames_path)} if frames_path else {})

@@ -34,6 +34,8 @@ from ser.optimisation.trainer import Trainer, make_accelerator
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation")
+# What the card of an encoder says that is true of it still when it is tuned.
+ORIGIN = ("base", "revision", "commit", "weights", "adaptation", "position", "heard")
 LEARNED = 0.05  # a mean CCC on validation that a seed has to reach to have learned anything
 
 
@@ -97,9 +99,7 @@ def finetune(base: Path, splits: dict[str, Files], target_speakers: list[str], r
     check_size(recipe.name, ablation, len(clips["train"]))
     if ablation.weighting == "similar_speakers":
         clips["train"] = _weigh(clips["train"], splits["train"], ablation, target_speakers)
-    accelerator = make_accelerator(
-        "cpu" if recipe.device == "cpu" else _find_device(recipe.device), settings["precision"]
-    )
+    accelerator = make_accelerator(_find_device(recipe.device), settings["precision"])
     model = _build(recipe, settings, hubert, card, np.stack([clip.labels for clip in clips["train"]]))
     task = FineTuning(
         model.to(accelerator.device),
@@ -135,9 +135,10 @@ def finetune(base: Path, splits: dict[str, Files], target_speakers: list[str], r
 
 
 def _find_device(device: str) -> str:
-    if device == "cuda" and not torch.cuda.is_available():
+    found = device != "cpu" and torch.cuda.is_available()
+    if device == "cuda" and not found:
         raise DataError(f"device: cuda, but torch {torch.__version__} finds no CUDA device; set cpu or auto")
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if found else "cpu"
 
 
 def _read_clips(files: Files, ablation: Ablation, targets: list[str]) -> list[Clip]:
@@ -210,23 +211,16 @@ def _save(
     if not learned:
         log.warning("seed %d learned nothing: its best validation CCC is %.4f", recipe.seed, best["value"])
     hours = {split: round(sum(clip.seconds for clip in clips[split]) / 3600, 4) for split in SPLITS}
-    origin = {
-        key: card[key] for key in ("base", "revision", "commit", "weights", "adaptation", "position") if key in card
-    }
+    counts = {"labels": recipe.targets, "utterances": len(clips["train"]), "hours": hours["train"]}
     pretrained.save(
         merge_adapters(model.hubert),
         extractor,
         places.encoder,
-        **origin,
+        **{key: card[key] for key in ORIGIN if key in card},
         finetuned=recipe.name,
         from_weights_sha256=card["weights_sha256"],
         seed=recipe.seed,
-        trained_on={
-            "split": "train",
-            "labels": recipe.targets,
-            "utterances": len(clips["train"]),
-            "hours": hours["train"],
-        },
+        trained_on={"split": "train"} | counts,
         chosen_on={"split": "validation", "labels": recipe.targets, "hours": hours["validation"]},
         epoch=best["epoch"],
         validation_ccc=best["value"],
@@ -238,7 +232,7 @@ def _save(
 
 
 def _write_history(path: Path, curve: list[dict], targets: list[str]) -> None:
-    """The curve as that of every head: for each epoch and target the loss, the validation CCC and if it was the best."""
+    """The curve as every head has it: loss, validation CCC and if it was the best, for each epoch and target."""
     rows, best, losses = [], -np.inf, []
     for row in curve:
         if row["split"] == "train":

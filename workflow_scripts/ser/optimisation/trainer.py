@@ -63,7 +63,7 @@ class Trainer:
 
     `settings` holds `epochs`, `accumulate` (batches a step), `warmup` (share of the steps), `clip`, `checkpoint_steps`
     and `seed`; of a task with a goal `patience`, the epochs without a better one before training stops. `identity` says
-    what this very run is: a checkpoint of another is not resumed. Unless it `decays`, the step size stays after warm-up.
+    what this very run is: a checkpoint of another is not resumed. The step size `decays` to 0 after warm-up, or stays.
     """
 
     task: Task
