@@ -21,8 +21,10 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
         settings = {"encoder": next(iter(config["encoders"]))} | {k: v for k, v in given.items() if k != "name"}
         settings["units"] = config["heads"][settings["head"]]
         if "finetune" in given:
-            settings["finetune"] = resolve_finetune(given, config["finetuning"], where)
-        settings["training"] = config["training"] | settings.get("training", {})
+            settings["finetune"] = tune = resolve_finetune(given, config["finetuning"], where)
+            settings["training"] = {"dropout": tune["dropout"], "threads": config["training"]["threads"]}
+        else:
+            settings["training"] = config["training"] | settings.get("training", {})
         ablation = Ablation(**settings)
         if ablation.encoder not in config["encoders"]:
             known = ", ".join(config["encoders"])
@@ -36,6 +38,11 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
             raise DataError(
                 f"{where}: a transformer head reads the frames of encoders.{ablation.encoder}.frames_layer; "
                 "leave out layer"
+            )
+        if ablation.finetune and ablation.reads_frames and config["encoders"][ablation.encoder]["frames_layer"] != -1:
+            raise DataError(
+                f"{where}: finetune trains for a head that reads the last layer; encoders.{ablation.encoder}.frames_layer "
+                f"is {config['encoders'][ablation.encoder]['frames_layer']}, set it to -1"
             )
         if not ablation.reads_frames and ablation.layer is None:
             ablation = replace(ablation, layer=-1 if ablation.finetune else "weighted")
