@@ -39,10 +39,11 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
                 f"{where}: a transformer head reads the frames of encoders.{ablation.encoder}.frames_layer; "
                 "leave out layer"
             )
-        if ablation.finetune and ablation.reads_frames and config["encoders"][ablation.encoder]["frames_layer"] != -1:
+        frames_layer = config["encoders"][ablation.encoder]["frames_layer"]
+        if ablation.finetune and ablation.reads_frames and frames_layer != -1:
             raise DataError(
-                f"{where}: finetune trains for a head that reads the last layer; encoders.{ablation.encoder}.frames_layer "
-                f"is {config['encoders'][ablation.encoder]['frames_layer']}, set it to -1"
+                f"{where}: finetune trains for a head that reads the last layer, but encoders.{ablation.encoder}."
+                f"frames_layer is {frames_layer}; set it to -1"
             )
         if not ablation.reads_frames and ablation.layer is None:
             ablation = replace(ablation, layer=-1 if ablation.finetune else "weighted")

@@ -117,7 +117,7 @@ def format_tuning(settings: Ablation, tuned: dict[str, dict]) -> str:
         lines.append(f"| `results/{name}` | {card['epoch']} | {card['validation_ccc']:.3f} | {said} |")
     table = "\n".join(lines)
     return f"""
-Then it was trained with each head ({describe_method(settings.finetune)}): a head reads its own encoder's features alone.
+Then it was trained with each head ({describe_method(settings.finetune)}), which reads that encoder's features alone.
 
 {table}
 """
