@@ -83,9 +83,10 @@ def predicted_inputs(
     The heads of a fine-tuned ablation read features of their own, seed by seed.
     """
     name, split = wildcards.ablation, wildcards.split
-    features = {"embeddings": features_of(name, split)}
     if name in FINETUNED:
         features = {f"seed_{seed}": features_of(name, split, seed) for seed in SEEDS}
+    else:
+        features = {"embeddings": features_of(name, split)}
     return features | {"speakers": speakers_of(name, split)}
 
 

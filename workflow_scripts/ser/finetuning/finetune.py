@@ -25,7 +25,7 @@ from ser.finetuning.keras_head import KerasHead
 from ser.finetuning.methods import merge_adapters
 from ser.finetuning.task import Clip, FineTuning
 from ser.formats.parquet import read_parquet
-from ser.heads.inputs import read_training_labels, read_speakers
+from ser.heads.inputs import read_speakers, read_training_labels
 from ser.heads.model import set_statistics
 from ser.heads.saving import save_model
 from ser.heads.weighting import weigh_speakers
