@@ -107,7 +107,8 @@ def compare(options: argparse.Namespace) -> None:
     waves = make_waves(options.utterances)
     labels = torch.from_numpy(np.random.default_rng(2).uniform(1, 7, (len(waves), 3)).astype(np.float32))
     seconds = sum(map(len, waves)) / RATE
-    plain, width = make_model(options.shape), make_encoder.SHAPES[options.shape]["hidden_size"]
+    plain = make_model(options.shape)
+    width = plain.config.hidden_size
     head = make_head(width)
     settings = {"method": "whole", "gradient_checkpointing": False}
     joint = JointModel(make_model(options.shape), Head(width), settings)

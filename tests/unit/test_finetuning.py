@@ -350,7 +350,8 @@ def clips(tmp_path_factory):
 def train(clips, folder, method="whole", reads="last", **changes):
     """A run of the loop; the model after it, and the trainer."""
     AcceleratorState._reset_state(True)
-    settings, accelerator = SETTINGS | METHODS[method] | changes, make_accelerator("cpu", "float32")
+    settings = SETTINGS | METHODS[method] | changes
+    accelerator = make_accelerator("cpu", settings["precision"])
     task = FineTuning(
         make_model("large", method, reads, dropout=0.1),
         clips,
@@ -434,3 +435,36 @@ def test_statistics_are_of_what_the_head_reads(clips, tmp_path):
         x = np.concatenate(rows) if reads == "frames" else np.stack(rows)
         np.testing.assert_allclose(mean, x.mean(0), atol=1e-5)
         np.testing.assert_allclose(variance, x.var(0), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_masked_and_no_layer_is_left_out(method):
+    """Whatever the checkpoint's config says: without dropout, training mode gives what evaluation gives."""
+    hubert = make_hubert()
+    hubert.config.update({"apply_spec_augment": True, "mask_time_prob": 0.9, "mask_time_length": 10, "layerdrop": 0.9})
+    model = JointModel(hubert, Head(), SETTINGS | METHODS[method])
+    waves = [*make_waves(3), make_waves(1)[0][:1000]]  # shorter than a masked span would be
+    found = []
+    for mode in (True, False):
+        model.train(mode)
+        with torch.no_grad():
+            found.append(model.features(prepare(model, waves))["features"])
+    assert torch.equal(*found)
+
+
+def test_what_is_not_trained_has_no_dropout():
+    """So it is computed once; the upper layer's own is drawn anew."""
+    model = make_model(method="top", dropout=0.5).train()
+    waves = make_waves(2)
+    first, second = (prepare(model, waves) for _ in range(2))
+    assert all(torch.equal(one.x, other.x) for one, other in zip(first, second, strict=True))
+    with torch.no_grad():
+        assert not torch.equal(model.features(first)["features"], model.features(first)["features"])
+
+
+def test_bfloat16_trains(clips, tmp_path):
+    """What is measured before any step is that of float32 to the format's 8 bits; dropout is drawn otherwise then."""
+    (_, expected), (model, found) = (train(clips, tmp_path / name, precision=name) for name in ("float32", "bfloat16"))
+    assert found.curve[0]["loss"] == pytest.approx(expected.curve[0]["loss"], abs=0.02)
+    assert len(found.curve) == len(expected.curve) and found.curve != expected.curve
+    assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in model.parameters())

@@ -9,6 +9,7 @@ from ser.config.ablations import resolve_ablations
 from ser.config.finetuning import check_encoder, check_size, describe_method
 from ser.config.schema import check
 from ser.config.tuning_grid import resolve_tuned
+from ser.evaluation.tables import describe_encoder
 from ser.files import DataError, write_json
 
 ROOT = Path(__file__).parents[2]
@@ -113,3 +114,23 @@ def test_heads_cannot_take_settings_of_a_fine_tuned_ablation():
 @pytest.mark.parametrize("study", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_studies_are_valid(study):
     resolve_ablations(check(yaml.safe_load(study.read_text()), SCHEMA))
+
+
+def test_the_table_names_the_method_and_the_seeds_that_learned_nothing(tmp_path):
+    made = resolve(
+        {"name": "ft", "finetune": {}},
+        {"name": "ft-2", "finetune": {"method": "lora"}},
+        {"name": "top", "finetune": {"method": "top"}},
+    )
+    cards = {"e": tmp_path / "e.json"}
+    write_json(cards["e"], {"weights": "pretrained"})
+    for name in ("ft", "ft-2", "top"):
+        for seed in (1, 2, 3):
+            encoder = f"finetuned/{name}/seed-{seed}"
+            cards[encoder] = tmp_path / f"{name}-{seed}.json"
+            write_json(cards[encoder], {"seed": seed, "learned": name != "ft-2" or seed == 1})
+    assert describe_encoder("a", made["a"], cards) == "e"
+    assert describe_encoder("ft", made["ft"], cards) == "e (fine-tuned)"
+    assert describe_encoder("ft-2", made["ft-2"], cards) == "e (lora 8; seed 2, 3 learned nothing)"
+    write_json(cards["e"], {"weights": "random-init"})
+    assert describe_encoder("top", made["top"], cards) == "e (random-init; top 4 layers fine-tuned)"
