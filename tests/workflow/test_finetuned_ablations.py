@@ -72,6 +72,10 @@ def test_a_model_card_says_what_tuning_made_of_the_encoder(tuned):
     assert "finetuned/" not in (tuned.work / "results/models/base/README.md").read_text()
 
 
+def test_the_report_counts_what_tuning_cost(tuned):
+    assert '"finetune_ablation"' in (tuned.work / "results/report.html").read_text()
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_a_figure_is_traced_to_its_encoder(tuned, name):
     script = tuned.checkout / "workflow_scripts" / "explain.py"
