@@ -74,7 +74,7 @@ class Head(nn.Module):
     def forward(self, item):
         x = item["features"]
         if "n_frames" in item:
-            mask = torch.arange(x.shape[1])[None] < item["n_frames"]
+            mask = torch.arange(x.shape[1], device=x.device)[None] < item["n_frames"]
             x = (x * mask[..., None]).sum(1) / item["n_frames"]
         elif x.dim() == 3:
             x = x.mean(1)
@@ -97,7 +97,9 @@ def make_waves(n=5, seed=0):
 
 def prepare(model, waves, vectors=None):
     vectors = [None] * len(waves) if vectors is None else list(map(torch.from_numpy, vectors))
-    return [model.prepare(torch.from_numpy(wave), vector) for wave, vector in zip(waves, vectors, strict=True)]
+    device = next(model.parameters()).device
+    waves = [torch.from_numpy(wave).to(device) for wave in waves]
+    return [model.prepare(wave, vector) for wave, vector in zip(waves, vectors, strict=True)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -135,13 +137,13 @@ def test_the_output_is_that_of_transformers():
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-def learn(model, waves, labels, groups, seed=3, vectors=None):
+def learn(model, waves, labels, groups, seed=3):
     """The gradient of 1 - CCC over all waves, computed in `groups`."""
     model.zero_grad()
     model.train()
-    parts = prepare(model, waves, vectors)
+    parts = prepare(model, waves)
     order = [i for group in groups for i in group]
-    weights = torch.ones(len(order))
+    weights = torch.ones(len(order), device=labels.device)
 
     def encode(group):
         item = model.features(group)
@@ -196,6 +198,23 @@ def test_the_gradient_of_a_batch_in_parts_is_that_of_the_whole(method, reads):
     norm = sum(g.double().square().sum() for g in whole.values()).sqrt()
     apart = sum((whole[n] - parts[n]).double().square().sum() for n in whole).sqrt()
     assert norm > 1e-3 and apart / norm < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
+@pytest.mark.parametrize("reads", ["last", "frames"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_on_a_gpu_is_that_on_a_cpu(method, reads):
+    """In float32: other kernels sum in another order, and matrix products may use TensorFloat-32's 10 bits."""
+    labels = torch.from_numpy(np.random.default_rng(1).uniform(1, 7, (5, 2)).astype(np.float32))
+    found = []
+    for device in ("cpu", "cuda"):
+        model = make_model("large", method, reads).to(device)
+        gradients = learn(model, make_waves(), labels.to(device), [[0, 1], [2, 3, 4]])
+        found.append({name: gradient.double().cpu() for name, gradient in gradients.items()})
+    norm = sum(g.square().sum() for g in found[0].values()).sqrt()
+    apart = sum((found[0][n] - found[1][n]).square().sum() for n in found[0]).sqrt()
+    assert apart / norm < 0.02
 
 
 def test_dropout_is_the_same_in_both_passes(monkeypatch):
