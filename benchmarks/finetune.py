@@ -114,7 +114,7 @@ def compare(options: argparse.Namespace) -> None:
     joint = JointModel(make_model(options.shape), Head(width), settings)
     runs = {
         "script": lambda: run_script(plain, head, waves, labels),
-        "one pass": lambda: run_here(joint, waves, labels, options.batch, float("inf")),
+        "one pass": lambda: run_here(joint, waves, labels, options.batch, 1e9),
         "in parts": lambda: run_here(joint, waves, labels, options.batch, options.part),
     }
     taken = {name: [] for name in runs}
