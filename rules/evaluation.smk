@@ -175,7 +175,8 @@ rule score:
     params:
         *library("score.py"),
         splits=EVALUATED_SPLITS,
-        encoders=DESCRIBED_ENCODERS,
+        encoders=EVALUATED_ENCODERS,
+        tuned=list(TUNED_ENCODERS),
         ablations={
             name: {key: getattr(ablation, key) for key in DESCRIBED}
             for name, ablation in ABLATIONS.items()

@@ -19,7 +19,7 @@ def finetuning_inputs(
     name = wildcards.ablation
     encoder = ABLATIONS[name].encoder
     inputs = fitting_speakers(name)
-    for name in ("card.json", "model.safetensors"):
+    for name in ("card.json", "heard.txt", "model.safetensors"):
         inputs[name.split(".")[0]] = encoder_file(encoder, name)
     for split in ("train", "validation"):
         inputs[f"{split}_facts"] = shards(
@@ -44,6 +44,7 @@ rule finetune_ablation:
         config="results/finetuned/{ablation}/seed-{seed}/config.json",
         preprocessor="results/finetuned/{ablation}/seed-{seed}/preprocessor_config.json",
         weights="results/finetuned/{ablation}/seed-{seed}/model.safetensors",
+        heard="results/finetuned/{ablation}/seed-{seed}/heard.txt",
         curve="results/finetuned/{ablation}/seed-{seed}/training.csv",
         head="results/models/{ablation}/seed-{seed}/model.keras",
         history="results/models/{ablation}/seed-{seed}/history.csv",

@@ -89,6 +89,7 @@ def make_inputs(folder: Path) -> None:
 
     from ser.audio.facts import measure_shard
     from ser.encoders import pretrained
+    from ser.encoders.past import Past
     from ser.files import sha256, write_json
     from ser.formats.csv_files import format_rows
     from ser.formats.manifest import Utterance
@@ -108,9 +109,11 @@ def make_inputs(folder: Path) -> None:
     )
     origin = {"base": "made", "weights": "pretrained", "adaptation": "none"}
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
-    pretrained.save(HubertModel(config), extractor, folder / "base", **origin)
-    personalised = origin | {"adaptation": "papt", "position": "last", "heard": ["train"]}
-    pretrained.save(HubertModel(config), extractor, folder / "papt_base", **personalised)
+    pretrained.save(HubertModel(config), extractor, folder / "base", Past(("before",), frozenset()), **origin)
+    personalised = origin | {"adaptation": "papt", "position": "last"}
+    pretrained.save(
+        HubertModel(config), extractor, folder / "papt_base", Past(("before",), frozenset()), **personalised
+    )
     rng = np.random.default_rng(3)
     for split, count in SPLITS.items():
         utterances, labels = [], []

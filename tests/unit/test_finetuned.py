@@ -14,6 +14,7 @@ import pytest
 
 from ser.encoders.embed import embed_shard
 from ser.files import read_json, sha256
+from ser.heads.model import find_layer
 from ser.heads.prediction import load_heads, predict_split
 
 TESTS = Path(__file__).parents[1]
@@ -92,7 +93,9 @@ def test_the_card_says_what_it_came_from_and_what_it_heard(tuned):
     base = read_json(folder / "base/card.json")
     assert card["from_weights_sha256"] == base["weights_sha256"] != card["weights_sha256"]
     assert card["weights_sha256"] == sha256(folder / "mlp/encoder/model.safetensors")
-    assert (card["base"], card["weights"], card["finetuned"], card["seed"]) == ("made", "pretrained", "mlp", 1)
+    assert (card["base"], card["weights"], card["finetuned"], card["seed"]) == ("made", "finetuned", "mlp", 1)
+    assert card["heard"][0] == "before" and card["heard"][1].startswith("train, with labels: 12 audio files")
+    assert len((folder / "mlp/encoder/heard.txt").read_text().split()) == 12
     assert card["trained_on"] == {"split": "train", "labels": made.TARGETS, "utterances": 12, "hours": 0.0023}
     assert card["chosen_on"]["split"] == "validation"
     assert (card["masking"], card["layerdrop"], card["parameters"]) == ("none", 0, base["parameters"])
@@ -132,3 +135,9 @@ def test_the_same_seed_gives_the_same_bytes(tuned, tmp_path):
     tune(tmp_path, "frames")
     for name in ("encoder/model.safetensors", "encoder/training.csv", "model.keras", "history.csv"):
         assert (tmp_path / "frames" / name).read_bytes() == (tuned[0] / "frames" / name).read_bytes(), name
+
+
+def test_the_averages_of_batch_normalisation_follow_in_few_steps(tuned):
+    """The epoch is chosen by what the head predicts with them."""
+    model = keras.saving.load_model(tuned[0] / "mlp/model.keras", compile=False, safe_mode=True)
+    assert find_layer(model, "batch_norm_0").momentum == 0.9

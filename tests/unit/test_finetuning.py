@@ -10,6 +10,7 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from ser.encoders import pretrained
 from ser.encoders.hubert import Encoder
+from ser.encoders.past import Past
 from ser.files import DataError, sha256
 from ser.finetuning import gradient_caching, loss
 from ser.finetuning.joint_model import JointModel
@@ -108,7 +109,8 @@ def prepare(model, waves, vectors=None):
 def test_features_are_those_that_the_workflow_will_cache(tmp_path, family, method, position):
     """The engine's, whose arithmetic the tests of embedding hold to transformers'; float32 on both sides."""
     model = make_model(family, method, position=position).eval()
-    pretrained.save(make_hubert(family), Wav2Vec2FeatureExtractor(do_normalize=False), tmp_path, position=position)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
+    pretrained.save(make_hubert(family), extractor, tmp_path, Past(), position=position)
     waves = make_waves()
     vectors = None if position is None else list(np.random.default_rng(5).standard_normal((5, WIDTH), np.float32))
     encoder = Encoder(tmp_path, "cpu", 1)
@@ -294,7 +296,8 @@ def test_merged_adapters_predict_what_they_did_and_load_anywhere(tmp_path, famil
     model.eval()
     with torch.no_grad():
         adapted = model.features(prepare(model, make_waves()))["features"]
-    pretrained.save(merge_adapters(model.hubert), Wav2Vec2FeatureExtractor(do_normalize=False), tmp_path)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
+    pretrained.save(merge_adapters(model.hubert), extractor, tmp_path, Past())
     assert not any(isinstance(module, LowRank) for module in model.modules())
     loaded, info = HubertModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))

@@ -19,6 +19,7 @@ import torch
 from ser.config.ablation import Ablation
 from ser.config.finetuning import check_encoder, check_size
 from ser.encoders import pretrained
+from ser.encoders.past import describe_audio, read_past
 from ser.files import DataError, atomic, read_json, sha256
 from ser.finetuning.joint_model import JointModel
 from ser.finetuning.keras_head import KerasHead
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation")
 # What the card of an encoder says that is true of it still when it is tuned.
-ORIGIN = ("base", "revision", "commit", "weights", "adaptation", "position", "heard")
+ORIGIN = ("base", "revision", "commit", "adaptation", "position")
 MICRO_BATCH_SECONDS = {"cpu": 60, "cuda": 240}  # a batch of 32 at once on a GPU of 24 GB, with HuBERT large in bfloat16
 LEARNED = 0.05  # a mean CCC on validation that a seed has to reach to have learned anything
 
@@ -133,7 +134,7 @@ def finetune(base: Path, splits: dict[str, Files], target_speakers: list[str], r
             f"micro_batch_seconds to less (now {settings['micro_batch_seconds']}; the loss stays that of the whole "
             "batch), crop_seconds to less, or gradient_checkpointing to true"
         ) from error
-    _save(trainer, model, extractor, card, clips, recipe, places)
+    _save(trainer, model, extractor, base, clips, recipe, places)
     places.checkpoint.unlink(missing_ok=True)
 
 
@@ -204,9 +205,9 @@ def _identify(base: Path, splits: dict[str, Files], target_speakers: list[str], 
 
 
 def _save(
-    trainer: Trainer, model: JointModel, extractor, card: dict, clips: dict, recipe: Recipe, places: Places
+    trainer: Trainer, model: JointModel, extractor, base: Path, clips: dict, recipe: Recipe, places: Places
 ) -> None:
-    best, settings = trainer.best, recipe.ablation.finetune
+    best, settings, card = trainer.best, recipe.ablation.finetune, read_json(base / "card.json")
     save_model(str(places.head), model.head.keras.cpu())
     _write_history(places.history, trainer.curve, recipe.targets)
     trainer.write_curve(places.encoder / "training.csv")
@@ -219,6 +220,8 @@ def _save(
         merge_adapters(model.hubert),
         extractor,
         places.encoder,
+        read_past(base, card["base"]) + describe_audio("train, with labels", (clip.sha256 for clip in clips["train"])),
+        weights="finetuned",
         **{key: card[key] for key in ORIGIN if key in card},
         finetuned=recipe.name,
         from_weights_sha256=card["weights_sha256"],
@@ -231,6 +234,7 @@ def _save(
         masking="none",
         layerdrop=0,
         settings=settings,
+        origin=pretrained.read_origin(base),
     )
 
 
