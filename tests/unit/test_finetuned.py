@@ -17,6 +17,8 @@ from ser.files import read_json, sha256
 from ser.heads.model import find_layer
 from ser.heads.prediction import load_heads, predict_split
 
+pytestmark = pytest.mark.long
+
 TESTS = Path(__file__).parents[1]
 
 

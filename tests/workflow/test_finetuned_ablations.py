@@ -13,6 +13,8 @@ from made_corpus import read_sheet, write_sheet, write_utterance
 
 from ser.files import read_json
 
+pytestmark = pytest.mark.long
+
 TUNED = {"epochs": 2, "batch_size": 12, "learning_rate": 0.001, "threads": 1, "checkpoint_steps": 1}
 ROWS = {
     "tuned": {"encoder": "plain", "finetune": {"method": "top", "layers": 1}},
