@@ -29,6 +29,7 @@ from ser.config.calibration_methods import (
     read_methods,
 )
 from ser.config.encoders import resolve_encoders
+from ser.config.finetuning import check_encoder, check_size, name_encoder
 from ser.config.similarities import SIMILARITIES
 from ser.config.tuning_grid import resolve_tuned
 from ser.corpus import index, recordings
@@ -64,6 +65,14 @@ try:
         if workflow.is_main_process
         else index.load()
     )
+    # Ablations whose encoder is trained with the head: what can be known of it before work is checked here.
+    FINETUNED = {n: ablation for n, ablation in ABLATIONS.items() if ablation.finetune}
+    for name, ablation in FINETUNED.items():
+        folder = Path(ENCODERS[ablation.encoder]["base"])
+        if (folder / "config.json").is_file():
+            check_encoder(name, ablation, folder)
+        if workflow.is_main_process:
+            check_size(name, ablation, index.count_labelled("train"))
 except DataError as error:
     raise WorkflowError(str(error)) from None
 
@@ -73,6 +82,12 @@ TEST_SPLITS = INDEX.test_splits
 SHARDS = INDEX.shards | INDEX.recordings
 EVALUATED_SPLITS = ["validation", *TEST_SPLITS]
 EVALUATED_ENCODERS = sorted({ablation.encoder for ablation in ABLATIONS.values()})
+# The encoder of each seed of an ablation that is fine-tuned, with the ablation.
+TUNED_ENCODERS = {
+    name_encoder(name, seed): name for name in FINETUNED for seed in SEEDS
+}
+# Those whose cards say what a row of the table is made with.
+DESCRIBED_ENCODERS = [*EVALUATED_ENCODERS, *TUNED_ENCODERS]
 # What tuning found best, of each ablation that is trained with it.
 WINNERS = {
     name: f"results/tuning/{ablation.tuned['ablation']}.json"
@@ -111,9 +126,21 @@ def manifest_digest(wildcards):
     return SHARDS.get(wildcards.split, {}).get(wildcards.shard)
 
 
+def untuned(encoder):
+    """The encoder as the config names it: of one that is fine-tuned that which it was before."""
+    ablation = TUNED_ENCODERS.get(encoder)
+    return ABLATIONS[ablation].encoder if ablation else encoder
+
+
+def encoder_file(encoder, name):
+    """A file of an encoder's folder."""
+    folder = "results" if encoder in TUNED_ENCODERS else "results/encoders"
+    return f"{folder}/{encoder}/{name}"
+
+
 def encoder_option(key):
-    """A params function: one of an encoder's options."""
-    return lambda wildcards: ENCODERS[wildcards.encoder][key]
+    """A params function: one of an encoder's options, which it keeps when it is fine-tuned."""
+    return lambda wildcards: ENCODERS[untuned(wildcards.encoder)][key]
 
 
 def encoder_digest(wildcards):
@@ -133,13 +160,17 @@ def is_in_corpus(split=None, shard=None, **others):
     return shard is None or shard in SHARDS.get(split, ())
 
 
-def features_of(ablation, split):
-    """The shards of embeddings, or of frames, that an ablation's head reads."""
+def features_of(ablation, split, seed=None):
+    """The shards of embeddings, or of frames, that an ablation's head reads; of a fine-tuned one those of a seed."""
     return shards(
         "results/{kind}/{encoder}/{split}/shard-{shard}.tfrecord",
         split,
         kind=ABLATIONS[ablation].features,
-        encoder=ABLATIONS[ablation].encoder,
+        encoder=(
+            name_encoder(ablation, seed)
+            if ablation in FINETUNED
+            else ABLATIONS[ablation].encoder
+        ),
     )
 
 
@@ -150,14 +181,13 @@ def speakers_of(ablation, split):
     return shards("results/speakers/{split}/shard-{shard}.json", split)
 
 
-def fitting_inputs(wildcards):
-    """Features and speaker vectors of the training and the validation split, for training and tuning.
+def fitting_speakers(name):
+    """Averaged MFCCs for the training of an ablation, by what they are for.
 
     Similar-speaker weighting compares training with test speakers: there alone a test file does cause training.
     """
-    name, pattern = wildcards.ablation, "results/speakers/{split}/shard-{shard}.json"
-    inputs = {split: features_of(name, split) for split in ("train", "validation")}
-    inputs |= {
+    pattern = "results/speakers/{split}/shard-{shard}.json"
+    inputs = {
         f"{split}_speakers": speakers_of(name, split)
         for split in ("train", "validation")
     }
@@ -167,6 +197,13 @@ def fitting_inputs(wildcards):
             path for split in TEST_SPLITS for path in shards(pattern, split)
         ]
     return inputs
+
+
+def fitting_inputs(wildcards):
+    """Features and speaker vectors of the training and the validation split, for training and tuning."""
+    name = wildcards.ablation
+    inputs = {split: features_of(name, split) for split in ("train", "validation")}
+    return inputs | fitting_speakers(name)
 
 
 def fitting_threads(wildcards):
@@ -224,7 +261,7 @@ def calibration_evidence(ablation, split):
 
 wildcard_constraints:
     ablation=one_of(ABLATIONS),
-    encoder=one_of(ENCODERS),
+    encoder=one_of([*ENCODERS, *TUNED_ENCODERS]),
     labels=one_of(PSEUDO_LABELS),
     split=one_of(SHARDS),
     shard=r"\d{3}",

@@ -18,7 +18,7 @@ BOOTSTRAP = {
     "seed": config["evaluation"]["bootstrap_seed"],
 }
 # What the table says of an ablation; the rest of its settings is no reason to score again.
-DESCRIBED = ("encoder", "speaker", "fusion", "head", "weighting")
+DESCRIBED = ("encoder", "finetune", "speaker", "fusion", "head", "weighting")
 CALIBRATED = "results/calibrated/{ablation}/seed-{seed}/{split}.parquet"
 
 
@@ -157,7 +157,7 @@ rule score:
         choices=expand(
             "results/calibration/{ablation}/choices.json", ablation=ABLATIONS
         ),
-        cards=expand("results/encoders/{encoder}/card.json", encoder=EVALUATED_ENCODERS),
+        cards=[encoder_file(encoder, "card.json") for encoder in DESCRIBED_ENCODERS],
         heard=expand("results/encoders/{encoder}/heard.txt", encoder=EVALUATED_ENCODERS),
         test_manifests=[
             path
@@ -202,6 +202,7 @@ rule score:
         *library("score.py"),
         splits=EVALUATED_SPLITS,
         encoders=EVALUATED_ENCODERS,
+        tuned=list(TUNED_ENCODERS),
         ablations={
             name: {key: getattr(ablation, key) for key in DESCRIBED}
             for name, ablation in ABLATIONS.items()

@@ -18,7 +18,7 @@ score_runs(
     train_labels=snakemake.input.train_labels,
     calibrated=snakemake.input.calibrated,
     choices=dict(zip(params.ablations, snakemake.input.choices, strict=True)),
-    cards=dict(zip(params.encoders, snakemake.input.cards, strict=True)),
+    cards=dict(zip([*params.encoders, *params.tuned], snakemake.input.cards, strict=True)),
     ablations=ablations,
     hearing=[*params.personalised, *hearing],
     methods=params.methods,

@@ -10,7 +10,8 @@ import pytest
 from ser.config.ablation import Ablation
 from ser.files import DataError, write_json
 from ser.formats import tfrecord
-from ser.heads.features import batch, open_features, read_shape, read_speakers, read_training_labels
+from ser.heads.features import batch, open_features, read_shape
+from ser.heads.inputs import read_speakers, read_training_labels
 from ser.heads.numerics import fix_numerics
 from ser.heads.prediction import load_heads, predict_split
 from ser.heads.training import train_ablation

@@ -15,7 +15,7 @@ from ser.corpus.file_hashes import hash_files
 from ser.corpus.recordings import PREFIX, read_recordings
 from ser.corpus.sheet import Corpus, raise_problems, read_corpus
 from ser.files import DataError, read_json, write_json
-from ser.formats.csv_files import format_rows
+from ser.formats.csv_files import format_rows, read_rows
 from ser.formats.manifest import Utterance, shard_of, write_if_changed
 from ser.statistics.enrolment import rank_utterances
 
@@ -113,6 +113,12 @@ def load() -> Index:
     described = read_json(_INDEX)
     described.pop("left_out")
     return Index(**described)
+
+
+def count_labelled(split: str) -> int:
+    """How many utterances of a split the label sheet has, by the label slice that `build` wrote."""
+    path = FOLDER / split / "labels.csv"
+    return sum(1 for _ in read_rows(path)) if path.is_file() else 0
 
 
 def _format_files(corpus: Corpus, digests: dict[str, str], settings: dict) -> dict[Path, str]:

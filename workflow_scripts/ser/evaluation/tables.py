@@ -2,6 +2,7 @@
 
 from ser.config.ablation import Ablation
 from ser.config.calibration_methods import CHOSEN, Method, read_methods
+from ser.config.finetuning import describe_method, name_encoder
 from ser.evaluation.cells import CONSTANT, SPEAKER_MEAN, WITH_TEST_LABELS, build_cells
 from ser.evaluation.enrolment_curve import CURVE_COLUMNS, extend_curve
 from ser.evaluation.families import adjust_families, list_controls, name_family
@@ -63,7 +64,7 @@ def score_runs(
     Args:
         labels: the labels file of each evaluated split, in the table's order
         choices: the choices file (k and alpha) of each ablation
-        cards: the card of each encoder, which says what its weights are
+        cards: the card of each encoder, the fine-tuned ones among them, which says what its weights are
         ablations: in the table's order
         hearing: the ablations whose encoder needs all audio of a test speaker, or has heard some
         studied: the calibration method that is held against its controls; `primary` the ablation of which that was
@@ -132,7 +133,7 @@ def describe_rows(
     for name, ablation in ablations.items():
         chosen = read_json(choices[name])["choices"]
         facts = {"speaker": ablation.speaker, "fusion": ablation.fusion, "head": ablation.head}
-        facts |= {"ablation": name, "encoder": describe_encoder(ablation.encoder, cards)}
+        facts |= {"ablation": name, "encoder": describe_encoder(name, ablation, cards)}
         facts |= {"n_seeds": len({choice["seed"] for choice in chosen})}
         for calibration in [Method("none"), *methods, *map(Method, WITH_TEST_LABELS)]:
             for target in targets:
@@ -148,10 +149,18 @@ def describe_rows(
     return rows
 
 
-def describe_encoder(encoder: str, cards: dict[str, str]) -> str:
-    """An encoder's name, marked where its weights are random: such a row is no accuracy claim."""
-    random = read_json(cards[encoder]).get("weights") == "random-init"
-    return f"{encoder} (random-init)" if random else encoder
+def describe_encoder(name: str, ablation: Ablation, cards: dict[str, str]) -> str:
+    """An ablation's encoder, with how it was fine-tuned, and which seeds learned nothing of it.
+
+    It is marked where its weights were random: such a row is no accuracy claim.
+    """
+    marks = ["random-init"] if read_json(cards[ablation.encoder]).get("weights") == "random-init" else []
+    if ablation.finetune:
+        marks.append(describe_method(ablation.finetune))
+        own = [read_json(path) for encoder, path in cards.items() if encoder.startswith(name_encoder(name, ""))]
+        lost = [str(card["seed"]) for card in own if not card["learned"]]
+        marks += [f"seed {', '.join(lost)} learned nothing"] if lost else []
+    return f"{ablation.encoder} ({'; '.join(marks)})" if marks else ablation.encoder
 
 
 def name_protocol(ablation: Ablation, hears_test_speakers: bool, method: Method) -> str:

@@ -11,7 +11,8 @@ from ser.config.ablation import Ablation
 from ser.files import DataError
 from ser.formats.parquet import write_parquet
 from ser.formats.tfrecord import Record
-from ser.heads.features import choose, read_blocks, read_speakers
+from ser.heads.features import read_blocks
+from ser.heads.inputs import choose, read_speakers
 from ser.heads.model import apply_together
 
 _BATCH = 64

@@ -8,6 +8,7 @@ import vl_convert
 import yaml
 from markupsafe import Markup
 
+from ser.config.finetuning import FOLDER
 from ser.evaluation.cells import ORACLE
 from ser.files import read_json, write_text
 from ser.report import datasets, run, speaker_map, summary
@@ -53,6 +54,7 @@ def write_report(
     corpus = run.summarise_corpus(tables["utterances"], list(labels), targets, label_range)
     rejected = run.describe_rejected(tables["rejected"])
     names = [*ablations, *config["encoders"], *config.get("pseudo_labels", {}), *labels]
+    names += [FOLDER, *(f"seed-{seed}" for seed in config["seeds"])]  # of encoders that were fine-tuned
     costs = run.measure_costs(Path(results) / "benchmarks", names)
     margin = config["evaluation"]["margin"]
     answers = summary.answer(cells, shares, ablations, config["baseline"], calibration, margin)

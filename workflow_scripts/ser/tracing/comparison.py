@@ -220,7 +220,7 @@ def _select_methods(made: list[dict], key: str) -> frozenset[str]:
 
 def _flatten(made: dict) -> Iterator[tuple[tuple[str, ...], object]]:
     """A config as `(path, value)`: what has a name is found by it, whatever its place in a list."""
-    config = {name: value for name, value in made["config"].items() if name not in ("heads", "training")}
+    config = {name: value for name, value in made["config"].items() if name not in ("heads", "training", "finetuning")}
     methods = {method["name"]: method for method in config["calibration"]["methods"]}
     config |= {"ablations": made["ablations"], "calibration": config["calibration"] | {"methods": methods}}
 

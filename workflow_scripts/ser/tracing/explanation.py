@@ -51,6 +51,7 @@ def explain_cell(results: str | Path, **cell: str) -> dict:
         "differences": check_row(study, row, cell, owner, method),
         "config": slice_config(study, owner, method),
         "encoder": read_json(study.results / f"encoders/{encoder}/card.json"),
+        "tuned": {name: read_json(study.results / name / "card.json") for name in study.tuned_encoders(owner)},
         "corpus": {name: measure_split(study, name) for name in dict.fromkeys(("train", "validation", split))},
         "left_out": study.index["left_out"],
         "files": files,

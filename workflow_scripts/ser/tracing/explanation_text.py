@@ -36,6 +36,9 @@ def _lines(explained: dict) -> Iterator[str]:
     config = yaml.safe_dump(explained["config"], default_flow_style=None, sort_keys=False, width=_WIDTH)
     yield textwrap.indent(config.rstrip(), "  ")
     yield from _block("Encoder", {key: value for key, value in explained["encoder"].items() if key != "origin"})
+    for name, card in explained["tuned"].items():
+        told = {key: card[key] for key in ("epoch", "validation_ccc", "learned", "weights_sha256")}
+        yield from _block(f"Fine-tuned as {name}", told)
     yield "\nFiles (SHA-256)"
     for kind, digests in explained["files"].items():
         yield from (f"  {kind:18} {digest[:16]}  {path}" for path, digest in digests.items())

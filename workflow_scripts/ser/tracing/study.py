@@ -6,6 +6,7 @@ from pathlib import Path
 from ser.config.ablation import Ablation
 from ser.config.calibration_methods import Method, count_labelled, read_methods
 from ser.config.encoders import resolve_encoders
+from ser.config.finetuning import name_encoder
 from ser.config.similarities import SIMILARITIES
 from ser.files import read_json
 from ser.tracing.provenance import read_provenance
@@ -30,6 +31,10 @@ class Study:
         """An encoder's options; of one that was trained further on this corpus with those of its pre-training."""
         options = self.config["encoders"][name]
         return options if options["adaptation"] == "none" else resolve_encoders(self.config)[name]
+
+    def tuned_encoders(self, ablation: str) -> list[str]:
+        """The encoders of an ablation's seeds, where they were fine-tuned."""
+        return [name_encoder(ablation, seed) for seed in self.seeds] if self.ablations[ablation].finetune else []
 
     def labels(self, split: str) -> Path:
         return self.results / f"labels/{split}.parquet"
@@ -78,15 +83,17 @@ def list_files(study: Study, owner: str, method: Method | None, split: str) -> d
         vectors |= dict.fromkeys(["train", *sorted(set(study.index["shards"]) - {"train", "validation"})])
     if method and method.similarity == "mfcc":
         vectors |= dict.fromkeys(splits)
-    models = study.results / "models" / owner
+    models, tuned = study.results / "models" / owner, study.tuned_encoders(owner)
     return {
         "manifests": [path for name in splits for path in study.shards("manifests", name, "csv")],
         "encoder": encoder,
         **adaptation,
+        **({"tuned encoders": [study.results / name / "model.safetensors" for name in tuned]} if tuned else {}),
         settings.features: [
             path
+            for encoder in tuned or [settings.encoder]
             for name in splits
-            for path in study.shards(f"{settings.features}/{settings.encoder}", name, "tfrecord")
+            for path in study.shards(f"{settings.features}/{encoder}", name, "tfrecord")
         ],
         "speaker vectors": [path for name in vectors for path in study.shards("speakers", name, "json")],
         "labels": [study.labels(name) for name in splits],
