@@ -107,10 +107,10 @@ def plot_enrolment(value: str, title: str) -> Plot:
     )
     tooltip = ["calibration:N", alt.Tooltip("n_speakers:Q", title="speakers"), _number(value, title, "+.3f")]
     tooltip += [_number(f"{value}_{end}", end, "+.3f") for end in ("low", "high")]
-    base = _start("enrolment").encode(x=x, color=colour, xOffset=alt.XOffset("series:N", sort=series), tooltip=tooltip)
-    bars = base.transform_filter(f"datum.{value}_low !== null").mark_rule(strokeWidth=1.6)
-    bars = bars.encode(y=_y(f"{value}_low", title), y2=f"{value}_high:Q")
-    points = base.mark_point(filled=True, size=70, opacity=1).encode(y=_y(value, title))
+    place = {"x": x, "color": colour, "xOffset": alt.XOffset("series:N", sort=series), "tooltip": tooltip}
+    bars = _start("enrolment_bars").mark_rule(strokeWidth=1.6)
+    bars = bars.encode(**place, y=_y(f"{value}_low", title), y2=f"{value}_high:Q")
+    points = _start("enrolment").mark_point(filled=True, size=70, opacity=1).encode(**place, y=_y(value, title))
     zero = _start("enrolment").mark_rule(color="@muted").encode(y=alt.datum(0))
     return Plot(alt.layer(zero, bars, points), needs=(value,))
 

@@ -139,8 +139,11 @@ def count_few_utterances(shares: Iterable[dict]) -> dict[str, int]:
     return {row["split"]: int(row["n_few_utterances"]) for row in shares if row["calibration"] == "none"}
 
 
-def collect_enrolment(rows: Iterable[dict]) -> Dataset:
-    """What few utterances of a speaker add, without and with labels, by their number; last all of them."""
+def collect_enrolment(rows: Iterable[dict]) -> tuple[Dataset, Dataset]:
+    """What few utterances of a speaker add, without and with labels, by their number; last all of them.
+
+    The second dataset has the rows that have intervals.
+    """
     points = []
     for row in rows:
         if row["delta_a_ccc"] is None:
@@ -155,7 +158,8 @@ def collect_enrolment(rows: Iterable[dict]) -> Dataset:
     points = [point | {"place": places.index(point["place"])} for point in points]
     figures = [f"{name}{end}" for name in ("gain", "beyond") for end in ("", "_low", "_high")]
     fields = ("calibration", "series", "utterances", "place", "n_speakers", *figures)
-    return group_rows(("split", "target", "ablation"), fields, points)
+    keys, known = ("split", "target", "ablation"), [point for point in points if point["gain_low"] is not None]
+    return group_rows(keys, fields, points), group_rows(keys, fields, known)
 
 
 def collect_shifts(rows: Iterable[dict], correlations: Iterable[dict]) -> tuple[Dataset, Dataset]:

@@ -127,6 +127,7 @@ def collect_datasets(
         datasets.read_table(tables["label_shift"]), datasets.read_table(tables["label_shift_correlations"])
     )
     k_curve, alpha_curve = datasets.collect_choices(choices)
+    enrolment, enrolment_bars = datasets.collect_enrolment(datasets.read_table(tables["enrolment_curve"]))
     curves, measures = datasets.collect_training(training)
     train_labels, *_ = labels.values()
     evaluated = dict(list(labels.items())[1:])
@@ -138,7 +139,8 @@ def collect_datasets(
         "shares": datasets.collect_shares(shares),
         "k_curve": k_curve,
         "alpha_curve": alpha_curve,
-        "enrolment": datasets.collect_enrolment(datasets.read_table(tables["enrolment_curve"])),
+        "enrolment": enrolment,
+        "enrolment_bars": enrolment_bars,
         "uncalibrated": speaker_map.collect_uncalibrated(labels["validation"], calibrated, targets, policy),
         "shifts": shifts,
         "correlations": correlations,
