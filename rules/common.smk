@@ -1,7 +1,8 @@
 # What every stage uses: the checked config, the index of the corpus, and the names of files that several stages share.
 #
 # Needs   config.yaml, the corpus and the encoder folders it names
-# Makes   results/manifests/{split}/shard-{shard}.csv, results/manifests/{split}/labels.csv (while the workflow is read)
+# Makes   results/manifests/{split}/shard-{shard}.csv, results/manifests/{split}/labels.csv and, with `corpus.groups`,
+#         results/manifests/{split}/groups.csv (while the workflow is read)
 #
 # What one stage alone uses stands in its own file, above its rule. (A function's arguments are given a line each
 # there: Snakemake's linter takes a file for mixed up where it finds functions beside rules, in one line.)
@@ -78,6 +79,8 @@ except DataError as error:
 
 SEEDS = config["seeds"]
 TARGETS = config["corpus"]["targets"]
+# Wanted where the config names groups of speakers.
+GROUP_TABLES = ["results/group_table.csv"] if config["corpus"]["groups"] else []
 TEST_SPLITS = INDEX.test_splits
 SHARDS = INDEX.shards | INDEX.recordings
 EVALUATED_SPLITS = ["validation", *TEST_SPLITS]
@@ -150,9 +153,12 @@ def encoder_digest(wildcards):
 
 def makes(path):
     """Whether a job of the present config makes a file."""
-    matches = (
-        product.match(path) for each in workflow.rules for product in each.products()
-    )
+    makers = [
+        each
+        for each in workflow.rules
+        if GROUP_TABLES or "results/group_table.csv" not in each.output
+    ]
+    matches = (product.match(path) for each in makers for product in each.products())
     return any(is_in_corpus(**match.groupdict()) for match in matches if match)
 
 

@@ -13,6 +13,7 @@ SETTINGS = {
     "targets": ["valence", "arousal"],
     "label_range": [1, 7],
     "unknown_speakers": ["Unknown"],
+    "groups": [],
     "shards": 2,
 }
 HEADER = ["file", "speaker", "split", "valence", "arousal"]

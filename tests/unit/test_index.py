@@ -21,6 +21,7 @@ SETTINGS = {
     "targets": list(TARGETS),
     "label_range": [1, 7],
     "unknown_speakers": ["Unknown"],
+    "groups": [],
     "shards": 2,
 }
 SPEAKERS = {"train": 3, "validation": 1, "test": 2}

@@ -34,6 +34,7 @@ class Index:
     shards: dict[str, dict[str, str]]
     labels: dict[str, str]
     enrolment: dict[str, str]
+    groups: dict[str, str]
     encoders: dict[str, str]
     recordings: dict[str, dict[str, str]]
 
@@ -51,7 +52,7 @@ def build(
 ) -> Index:
     """Index the corpus, the encoder folders and recordings to be scored (settings by split).
 
-    Writes manifests and label slices where their content changed. The labels of each speaker's first `labelled`
+    Writes manifests, label slices and the groups of speakers where their content changed. The labels of each speaker's first `labelled`
     utterances in each of the `draws` of enrolment are a slice of their own: those that labelled enrolment may see.
     """
     sets = sets or {}
@@ -63,7 +64,7 @@ def build(
         [f"{corpus.sheet}, row {row.line}: {row.path} is not on disk" for row in corpus.rows if row.path not in digests]
         + [f"{row.path} is not on disk" for rows in recordings.values() for row in rows if row.path not in digests]
     )
-    texts = _format_files(corpus, digests, corpus_settings)
+    texts = _format_files(corpus, digests, corpus_settings) | _format_groups(corpus, corpus_settings["groups"])
     if labelled:
         texts |= _format_enrolment(corpus, corpus_settings["targets"], draws, labelled)
     for split, rows in recordings.items():
@@ -76,7 +77,7 @@ def build(
             if not any(path.parent.iterdir()):
                 path.parent.rmdir()
     shards: dict[str, dict[str, str]] = defaultdict(dict)
-    slices: dict[str, dict[str, str]] = {"labels.csv": {}, "enrolment_labels.csv": {}}
+    slices: dict[str, dict[str, str]] = {"labels.csv": {}, "enrolment_labels.csv": {}, "groups.csv": {}}
     for path, text in sorted(texts.items()):
         digest = hashlib.sha256(text.encode()).hexdigest()
         if path.name in slices:
@@ -152,6 +153,15 @@ def _format_enrolment(corpus: Corpus, targets: list[str], draws: int, count: int
             ("draw", "utterance_id", "speaker_id", *targets), cut
         )
     return texts
+
+
+def _format_groups(corpus: Corpus, groups: list[str]) -> dict[Path, str]:
+    """The text of the tables of speakers' groups: `{path: CSV}`; none without groups."""
+    rows: dict[str, dict[str, tuple]] = defaultdict(dict)
+    for row in corpus.rows if groups else ():
+        rows[row.split][row.speaker_id] = (row.speaker_id, *corpus.groups[row.speaker_id])
+    header = ("speaker_id", *groups)
+    return {FOLDER / split / "groups.csv": format_rows(header, sorted(found.values())) for split, found in rows.items()}
 
 
 def _format_manifests(

@@ -43,6 +43,11 @@ class Cell:
         """Whether it is compared with predictions of the same models: the seeds are then the same too."""
         return self.calibration != "none"
 
+    def take(self, speakers: np.ndarray) -> "Cell":
+        """The cell of some of the speakers."""
+        reference = self.reference and self.reference.take(speakers)
+        return replace(self, moments=self.moments.take(speakers), reference=reference)
+
 
 def build_cells(
     paths: dict[tuple[str, int], Path], labels: Utterances, methods: list[Method], baseline: str, constant: np.ndarray

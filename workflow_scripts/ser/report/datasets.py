@@ -11,12 +11,13 @@ import pyarrow.csv
 from ser.evaluation.scoring import ROUNDING
 from ser.files import read_json
 from ser.formats import csv_files
+from ser.report.summary import LEVEL
 
 NUMBERS = 4  # decimals of what is drawn; the ablation table keeps all of its digits
 TEXTS = (
     *("ablation", "encoder", "speaker", "fusion", "head", "calibration", "protocol", "target", "split"),
     *("family", "note", "against", "k", "alpha", "max_similarity", "labels", "utterances", "counterpart"),
-    *("speaker_id", "x", "y", "utterance_id", "path", "reason"),
+    *("speaker_id", "x", "y", "group", "value", "utterance_id", "path", "reason"),
 )
 NOT_MEASURED = ("step", "epoch", "learning_rate")  # in the training log of an encoder
 CURVE_POINTS = 400  # of a long training log
@@ -105,6 +106,19 @@ def collect_shares(rows: Iterable[dict]) -> Dataset:
     kept = [row | {"alike": 1 - row["share_helped"] - row["share_harmed"]} for row in kept]
     fields = ("calibration", "n_speakers", "share_helped", "share_harmed", "alike", "worst_decile_ccc", "gini_ccc")
     return group_rows(("split", "target", "ablation"), fields, kept)
+
+
+def collect_groups(rows: Iterable[dict]) -> Dataset:
+    """The figures of groups of speakers, and whether a gap is told from none after its family's correction."""
+    rows = [
+        row
+        | {"value": f"{row['value']} ({row['n_speakers']:.0f})"}
+        | {"told": int(row["gap_a_ccc_p_adjusted"] is not None and row["gap_a_ccc_p_adjusted"] < LEVEL)}
+        for row in rows
+    ]
+    figures = [f"{name}{end}" for name in ("a_ccc", "delta_a_ccc", "gap_a_ccc") for end in ("", "_low", "_high")]
+    fields = ("value", "n_utterances", *figures, "told", "note")
+    return group_rows(("group", "split", "target", "ablation", "calibration"), fields, rows)
 
 
 def collect_choices(choices: dict[str, str]) -> tuple[Dataset, Dataset]:
