@@ -344,8 +344,6 @@ def test_what_is_of_groups_is_pruned_once_there_are_none(project):
     listed = project.run("--dry-run", "prune").stdout
     assert "results/group_table.csv" in listed and "results/logs/score_groups/score_groups.log" in listed
     assert not list((project.work / "results").glob("manifests/*/groups.csv"))
-    done = project.run("--dry-run", "results/group_table.csv", "--force", check=False)
-    assert done.returncode and "results/manifests/test/groups.csv" in done.stderr
 
 
 def test_a_deleted_result(project):

@@ -52,8 +52,9 @@ def build(
 ) -> Index:
     """Index the corpus, the encoder folders and recordings to be scored (settings by split).
 
-    Writes manifests, label slices and the groups of speakers where their content changed. The labels of each speaker's first `labelled`
-    utterances in each of the `draws` of enrolment are a slice of their own: those that labelled enrolment may see.
+    Writes manifests, label slices and the groups of speakers where their content changed. The labels of each speaker's
+    first `labelled` utterances in each of the `draws` of enrolment are a slice of their own: those that labelled
+    enrolment may see.
     """
     sets = sets or {}
     corpus = read_corpus(corpus_settings)

@@ -87,10 +87,11 @@ def plot_groups(group: str, figure: str, title: str) -> Plot:
         y=alt.Y("value:N", sort=None, title=None, axis=axis), color=tone, tooltip=[*tooltip, "note:N"]
     )
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x=_x(figure, title, axis=alt.Axis(tickCount=5)))
-    bars = base.transform_filter(f"isValid(datum.{figure}_low)").mark_rule(strokeWidth=2)
+    # Where there is no interval the bar hides behind the dot: no bar at all would be an endless scale for Vega.
+    ends = {end: f"isValid(datum.{figure}_{end}) ? datum.{figure}_{end} : datum.{figure}" for end in ("low", "high")}
+    bars = base.transform_calculate(**ends).mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
     zero = _start("groups", None).mark_rule(color="@line").encode(x=alt.datum(0))
-    layers = alt.layer(zero, points, bars.encode(x=f"{figure}_low:Q", x2=f"{figure}_high:Q"))
-    return Plot(layers, fixed={"group": group}, step="groups", needs=(figure,))
+    return Plot(alt.layer(zero, bars, points), fixed={"group": group}, step="groups", needs=(figure,))
 
 
 def plot_curve(name: str) -> Plot:

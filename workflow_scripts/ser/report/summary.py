@@ -98,7 +98,7 @@ def list_contrasts(rows: list[dict], margin: float) -> list[dict]:
 
 
 def describe_groups(rows: list[dict]) -> list[dict]:
-    """Per column of groups, how many gaps were tested and told from chance, and the groups too small for an interval."""
+    """Per column of groups, how many gaps were tested and told from none, and the groups too small for intervals."""
     lines = []
     for name in dict.fromkeys(row["group"] for row in rows):
         own = [row for row in rows if row["group"] == name]
