@@ -45,8 +45,9 @@ class Cell:
 
     def take(self, speakers: np.ndarray) -> "Cell":
         """The cell of some of the speakers."""
-        reference = self.reference and self.reference.take(speakers)
-        return replace(self, moments=self.moments.take(speakers), reference=reference)
+        others = {name: getattr(self, name) for name in ("reference", "counterpart")}
+        others = {name: moments and moments.take(speakers) for name, moments in others.items()}
+        return replace(self, moments=self.moments.take(speakers), **others)
 
 
 def build_cells(
