@@ -38,6 +38,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_linked(path: str | Path, levels: int) -> bool:
+    """Whether a path, or one of so many folders above it, is a link: what is behind it may be somebody else's."""
+    path = Path(path)
+    return any(part.is_symlink() for part in (path, *list(path.parents)[:levels]))
+
+
 def sha256(path: str | Path) -> str:
     """The hex SHA-256 of a file's content."""
     with open(path, "rb") as file:
