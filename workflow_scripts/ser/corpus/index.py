@@ -150,7 +150,7 @@ def _read_described() -> dict | None:
     try:
         described = read_json(_INDEX)
         names = [*_list_written(described), *described.setdefault("gone", {})]
-        return described if _KEYS <= set(described) and all(map(_WRITTEN.fullmatch, names)) else None
+        return described if set(described) >= _KEYS and all(map(_WRITTEN.fullmatch, names)) else None
     except (FileNotFoundError, DataError, AttributeError, TypeError):
         return None
 
