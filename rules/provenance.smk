@@ -1,7 +1,8 @@
 # Provenance: what the tables were made with, as far as no other result says it.
 #
-# Needs   results/ablation_table.csv
-# Makes   results/provenance.json: the config with its defaults, digests of the code, package versions, the git commit
+# Needs   results/ablation_table.csv, results/speaker_table.csv, results/speaker_summary.csv
+# Makes   results/provenance.json: the config with its defaults, digests of the code and of the tables, package versions,
+#         the git commit
 #
 # It is written when the table is, or when the config changes; another commit alone runs nothing.
 
@@ -31,7 +32,9 @@ def scripts_of_the_table(
 rule record_provenance:
     """Record config, code, versions and commit of the tables."""
     input:
-        table="results/ablation_table.csv",
+        "results/ablation_table.csv",
+        "results/speaker_table.csv",
+        "results/speaker_summary.csv",
     output:
         "results/provenance.json",
     log:

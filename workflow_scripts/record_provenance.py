@@ -10,5 +10,6 @@ record_provenance(
     config=json.loads(snakemake.params.config),
     ablations=snakemake.params.ablations,
     scripts=snakemake.params.scripts,
+    tables=snakemake.input,
     path=snakemake.output[0],
 )

@@ -166,7 +166,7 @@ def test_an_encoder_folder_counts_by_content(corpus, tmp_path):
 
 def test_an_empty_encoder_folder_is_named(corpus, tmp_path):
     (tmp_path / "encoder").mkdir()
-    with pytest.raises(DataError, match="encoders.mine.base: encoder holds no config.json"):
+    with pytest.raises(DataError, match="config: encoders.mine.base: encoder: has no config.json"):
         index.build(SETTINGS, {"mine": {"base": "encoder", "revision": "main"}})
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -38,6 +38,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_regular(path: str | Path) -> None:
+    """Raise DataError for what is there and no file: a pipe or a device can be read for ever. Links are followed."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is a folder, a device or a pipe; expected a file")
+
+
 def is_linked(path: str | Path, levels: int) -> bool:
     """Whether a path, or one of so many folders above it, is a link: what is behind it may be somebody else's."""
     path = Path(path)
@@ -48,6 +55,13 @@ def sha256(path: str | Path) -> str:
     """The hex SHA-256 of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_digests(paths: Iterable[str | Path], digests: dict[str, str], by: str | Path) -> None:
+    """Raise DataError for a file that is not as its SHA-256, by its name in `digests`, says; `by` says who says so."""
+    for path in map(Path, paths):
+        if digests.get(path.name, digest := sha256(path)) != digest:
+            raise DataError(f"{path}: is damaged or was edited (not what {by} says); delete it and run again")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -69,10 +83,11 @@ def _checksum_line(text: str) -> str:
 
 def read_json(path: str | Path):
     """Read JSON, with or without a checksum; a DataError names a file that is no JSON or not what was written."""
+    check_regular(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or nested without end
         raise DataError(f"{path}: is not JSON ({error}); delete it and run again") from error
     body, _, last = text.removesuffix("\n").rpartition("\n")
     if len(last) == 32 and last.isspace() and last != _checksum_line(body):

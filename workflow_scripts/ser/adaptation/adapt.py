@@ -22,6 +22,7 @@ from ser.adaptation.task import Pretraining
 from ser.audio.frames import FRAMES_A_SECOND
 from ser.encoders import pretrained
 from ser.files import DataError, sha256
+from ser.formats.encoder_folder import HEAD
 from ser.formats.manifest import read as read_manifest
 from ser.optimisation.trainer import Trainer, launch, make_accelerator
 
@@ -106,7 +107,7 @@ def _adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> Non
     model = MaskedPrediction(
         hubert, len(centroids), len(speakers), options["position"], settings["code_width"], settings["temperature"]
     )
-    continued = load_head(model, folder / pretrained.HEAD, centroids)
+    continued = load_head(model, folder / HEAD, centroids)
     which = "the base's" if continued else "a new"
     log.info("%s of %s with %s prediction head", options["adaptation"], sources.base, which)
     trainer = Trainer(
@@ -120,7 +121,7 @@ def _adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> Non
     trainer.train()
     if not accelerator.is_main_process:
         return
-    save_head(model, centroids, speakers, places.out_dir / pretrained.HEAD)
+    save_head(model, centroids, speakers, places.out_dir / HEAD)
     trainer.write_curve(places.out_dir / "training.csv")
     pretrained.save(
         model.hubert,

@@ -17,6 +17,7 @@ from ser.corpus.recordings import PREFIX, read_recordings
 from ser.corpus.sheet import Corpus, raise_problems, read_corpus
 from ser.files import DataError, is_linked, read_json, sha256, write_json
 from ser.formats.csv_files import format_rows
+from ser.formats.encoder_folder import is_folder, list_files
 from ser.formats.manifest import Utterance, shard_of, write_if_changed
 
 FOLDER = Path("results/manifests")
@@ -190,12 +191,12 @@ def _format_manifests(
 
 def _digest_encoder(name: str, spec: dict, writable: bool) -> str:
     """A digest of the files of a local encoder folder; of a hub model, its name and revision."""
-    folder = Path(spec["base"])
-    if not folder.is_dir():
-        return f"{spec['base']}@{spec['revision']}"
-    files = sorted(str(path) for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
-    if not files:
-        raise DataError(f"encoders.{name}.base: {folder} holds no config.json and no .safetensors file")
+    try:
+        if not is_folder(spec["base"]):
+            return f"{spec['base']}@{spec['revision']}"
+        files = list(map(str, list_files(Path(spec["base"]))))
+    except DataError as error:
+        raise DataError(f"config: encoders.{name}.base: {error}") from None
     digests = hash_files(files, FOLDER / f"encoder-{name}-digests.parquet", f"encoder {name}", writable)
     listing = "".join(f"{Path(path).name} {digests[path]}\n" for path in files)
     return hashlib.sha256(listing.encode()).hexdigest()

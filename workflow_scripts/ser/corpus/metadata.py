@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from ser.files import atomic, write_text
+from ser.files import write_text
 from ser.formats.csv_files import format_rows
-from ser.formats.parquet import read_parquet
+from ser.formats.parquet import read_parquet, read_schema
+from ser.formats.parquet_seal import sealed_writer
 from ser.formats.utterances import find_rows
 
 REJECTED = ("utterance_id", "speaker_id", "split", "path", "reason")
@@ -28,12 +28,12 @@ def describe_corpus(
     for path in facts_paths:
         shards[Path(path).parent.name].append(path)
     labels_by_split = {Path(path).name.removesuffix(".parquet"): path for path in labels_paths}
-    targets = pq.read_schema(next(iter(labels_by_split.values()))).names[2:]
-    schema = pq.read_schema(next(iter(shards.values()))[0]).append(pa.field("split", pa.string()))
+    targets = read_schema(next(iter(labels_by_split.values()))).names[2:]
+    schema = read_schema(next(iter(shards.values()))[0]).append(pa.field("split", pa.string()))
     for target in targets:
         schema = schema.append(pa.field(target, pa.float64()))
     rejected = []
-    with atomic(utterances_path) as temporary, pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer:
+    with sealed_writer(utterances_path, schema) as writer:
         for split, paths in sorted(shards.items()):
             facts = pa.concat_tables([read_parquet(path) for path in paths]).sort_by("utterance_id")
             labels = read_parquet(labels_by_split[split])

@@ -5,7 +5,6 @@ what the weights came from. Nothing but configuration and safetensors is read: n
 """
 
 import logging
-import math
 from pathlib import Path
 
 import torch
@@ -13,17 +12,18 @@ import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from ser.audio.frames import HOP, SAMPLE_RATE
+from ser.audio.frames import SAMPLE_RATE
+from ser.encoders.hubert_config import read_config
 from ser.files import DataError, atomic, read_json, sha256, write_json, write_text
+from ser.formats.encoder_folder import DIGESTS, INDEX, OTHERS, is_folder, list_files, list_weights
 
 log = logging.getLogger(__name__)
 
-HEAD = "adaptation.safetensors"  # what pre-training here learned beside the encoder
-FILES = ["config.json", "preprocessor_config.json", "card.json", "model*.safetensors", "model.safetensors.index.json"]
-FILES += [HEAD]
+FILES = [*OTHERS, "model*.safetensors", INDEX]  # that are asked of the hub
+ADAPTATIONS = ("none", "tapt", "papt")
 
 
 def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
@@ -34,7 +34,7 @@ def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
     """
     folder, commit = fetch(base, revision)
     model, extractor = load(folder)
-    origin = read_json(folder / "card.json") if (folder / "card.json").exists() else {}
+    origin = read_origin(folder)
     save(
         model,
         extractor,
@@ -45,6 +45,20 @@ def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
         weights="random-init" if origin.get("weights") == "random-init" else "pretrained",
         adaptation=origin.get("adaptation", "none"),
     )
+
+
+def read_origin(folder: Path) -> dict:
+    """What a folder's card says of its encoder, if it has one; a DataError for what no card of this workflow says."""
+    path = folder / "card.json"
+    if not path.exists():
+        return {}
+    card = read_json(path)
+    if not isinstance(card, dict):
+        raise DataError(f"{path}: is no card of an encoder; expected keys and values")
+    if card.get("adaptation", "none") not in ADAPTATIONS:
+        found = str(card["adaptation"])[:100]
+        raise DataError(f"{path}: adaptation is {found!r}, expected one of {', '.join(ADAPTATIONS)}")
+    return card
 
 
 def save(model: HubertModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str | Path, **origin) -> None:
@@ -61,7 +75,7 @@ def save(model: HubertModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str |
         out_dir / "card.json",
         origin
         | {
-            "weights_sha256": sha256(out_dir / "model.safetensors"),
+            **{key: sha256(out_dir / name) for name, key in DIGESTS.items()},
             "parameters": sum(tensor.numel() for tensor in state.values()),
             "layers": config.num_hidden_layers,
             "width": config.hidden_size,
@@ -74,14 +88,15 @@ def save(model: HubertModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str |
 
 def load(folder: Path) -> tuple[HubertModel, Wav2Vec2FeatureExtractor]:
     """The model of a local folder, in evaluation mode, and what its input must be like; errors as in `prepare`."""
-    config = _config(folder)
+    list_files(folder)
+    config = read_config(folder)
     extractor = _feature_extractor(folder)
     return _weights(folder, config), extractor
 
 
 def fetch(base: str, revision: str | None) -> tuple[Path, str | None]:
     """A local folder with the encoder's files, and the commit where it comes from the hub."""
-    if Path(base).is_dir():
+    if is_folder(base):
         if revision is not None:
             raise DataError(f"encoder {base}: is a local folder, so its revision must be null, not {revision!r}")
         return Path(base), None
@@ -95,38 +110,14 @@ def fetch(base: str, revision: str | None) -> tuple[Path, str | None]:
     return folder, folder.name
 
 
-def _config(folder: Path) -> HubertConfig:
-    path = folder / "config.json"
-    if not path.exists():
-        raise DataError(f"{folder}: has no config.json; expected a HuBERT in Hugging Face format")
-    values = read_json(path)
-    kind = values.get("model_type") if isinstance(values, dict) else None
-    if kind != "hubert":
-        raise DataError(f"{path}: model_type is {kind!r}, expected 'hubert'")
-    if values.pop("auto_map", None):
-        log.warning("%s: auto_map names code of the model's own, which is not run", path)
-    try:
-        config = HubertConfig.from_dict(values)
-    except Exception as error:  # the classes of errors differ between transformers' validators
-        raise DataError(f"{path}: is no HuBERT configuration: {error}") from error
-    for key, expected in {"hidden_act": "gelu", "feat_extract_activation": "gelu", "adapter_attn_dim": None}.items():
-        if getattr(config, key, None) != expected:
-            raise DataError(f"{path}: {key} is {getattr(config, key)!r}, expected {expected!r}, as in every HuBERT")
-    if config.feat_extract_norm not in ("group", "layer"):
-        raise DataError(f"{path}: feat_extract_norm is {config.feat_extract_norm!r}, expected 'group' or 'layer'")
-    if math.prod(config.conv_stride) != HOP:
-        raise DataError(f"{path}: conv_stride multiplies to {math.prod(config.conv_stride)}, expected {HOP} (50 Hz)")
-    if config.hidden_size % config.num_attention_heads:
-        raise DataError(f"{path}: hidden_size {config.hidden_size} is no multiple of num_attention_heads")
-    return config
-
-
 def _feature_extractor(folder: Path) -> Wav2Vec2FeatureExtractor:
     path = folder / "preprocessor_config.json"
     if not path.exists():
         log.warning("%s: has no preprocessor_config.json; using HuBERT's own: 16 kHz, do_normalize true", folder)
         return Wav2Vec2FeatureExtractor(do_normalize=True)
     values = read_json(path)
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: is no configuration; expected keys and values")
     for key, expected in {"sampling_rate": SAMPLE_RATE, "feature_size": 1}.items():
         if values.get(key, expected) != expected:
             raise DataError(f"{path}: {key} is {values[key]!r}, expected {expected}")
@@ -136,27 +127,27 @@ def _feature_extractor(folder: Path) -> Wav2Vec2FeatureExtractor:
 
 
 def _weights(folder: Path, config: HubertConfig) -> HubertModel:
-    """The model with every weight from the folder's safetensors; transformers alone would make up missing ones."""
-    if not any(folder.glob("model*.safetensors")):
-        pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.ckpt") for path in folder.glob(pattern))
-        raise DataError(
-            f"{folder}: has no model.safetensors{f', only pickled weights ({pickled[0]})' if pickled else ''}. Pickled "
-            "weights can run code and are not opened: name a revision that has safetensors (on the hub often refs/pr/N,"
-            " see the model's pull requests), or convert them with save_pretrained and give the local folder"
-        )
+    """The model with every weight from the folder's safetensors; transformers alone would make up missing ones.
+
+    It is handed the weights themselves: of a folder it would read what an index or a config names, pickles too.
+    """
+    state: dict[str, torch.Tensor] = {}
+    for path in list_weights(folder):
+        try:
+            state |= load_file(path)
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: cannot be loaded as safetensors ({error})") from error
     try:
         model, info = HubertModel.from_pretrained(
-            folder,
+            None,
             config=config,
+            state_dict=state,
             dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
-        raise DataError(f"{folder}: its safetensors cannot be loaded: {error}") from error
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise DataError(f"{folder}: its weights cannot be loaded: {error}") from error
     missing = set(info["missing_keys"])
     if "masked_spec_embed" in missing:  # the vector of masked frames: only pre-training reads it
         missing.discard("masked_spec_embed")

@@ -9,12 +9,11 @@ from itertools import combinations
 from pathlib import Path
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ser.config.calibration_methods import read_methods
 from ser.evaluation.cells import build_cells
 from ser.files import DataError, read_json, sha256, write_json
-from ser.formats.parquet import read_parquet
+from ser.formats.parquet import read_parquet, read_schema
 from ser.formats.utterances import find_runs, read_labels
 from ser.statistics.moments import Policy
 
@@ -94,7 +93,7 @@ def check_choices(path: str, labels: dict[str, str]) -> None:
 
 def check_sources(path: Path, labels: dict[str, str], choices: str) -> None:
     """Stop unless a file of calibrated predictions was made from these labels and choices, and no others."""
-    made_from = pq.read_schema(path).metadata or {}
+    made_from = read_schema(path).metadata or {}
     read = json.loads(made_from.get(b"labels", b"{}"))
     if read != labels:
         raise DataError(

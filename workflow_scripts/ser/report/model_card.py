@@ -4,7 +4,7 @@ import json
 
 from ser.config.ablation import Ablation
 from ser.config.tuning_grid import apply_winner
-from ser.files import read_json, write_text
+from ser.files import check_digests, read_json, write_text
 from ser.formats.csv_files import read_rows
 
 FRONT = """---
@@ -40,6 +40,7 @@ def write_model_cards(
         paths: the card to write of each ablation
     """
     made, splits = read_json(provenance), read_json(protocol)["splits"]
+    check_digests([table], made.get("tables", {}), provenance)
     rows = read_rows(table)
     for ablation, path in paths.items():
         settings = Ablation.read(made["ablations"][ablation])

@@ -1,14 +1,14 @@
 """Two runs of a study: which cells of the ablation table changed, by how much, and what can account for it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ser.files import DataError, read_json
+from ser.files import DataError, check_digests, read_json
 from ser.formats import manifest
 from ser.formats.csv_files import read_rows
 from ser.tracing.explanation import KEY
-from ser.tracing.provenance import command_for, read_provenance
+from ser.tracing.provenance import NAME, command_for, read_provenance
 
 METRICS = ("o_ccc", "a_ccc", "delta_o_ccc", "delta_a_ccc")
 # What says where something is, how fast it is made or what is refused: if it matters, the content differs too.
@@ -79,12 +79,13 @@ def summarise(results: str | Path) -> dict:
     if not table.is_file():
         raise DataError(f"{table}: is not there; make it with: {command_for([table], results)}")
     made = read_provenance(results)
-    folders = sorted(path for path in (results / "manifests").iterdir() if path.is_dir())
+    check_digests([table], made.get("tables", {}), results / NAME)
+    index = read_json(results / "manifests/index.json")
     encoders = sorted({ablation["encoder"] for ablation in made["ablations"].values()})
     return {
         "provenance": made,
-        "audio": {folder.name: dict(_list_audio(folder)) for folder in folders},
-        "labels": {folder.name: dict(_list_labels(folder)) for folder in folders},
+        "audio": {split: dict(_list_audio(results, split, found)) for split, found in index["shards"].items()},
+        "labels": {split: dict(_list_labels(results, split)) for split in index["shards"]},
         "encoders": {name: read_json(results / f"encoders/{name}/card.json")["weights_sha256"] for name in encoders},
         "table": read_rows(table),
     }
@@ -105,13 +106,14 @@ def read_summary(path: str | Path) -> dict:
     return summary
 
 
-def _list_audio(folder: Path) -> Iterator[tuple[str, str]]:
-    for shard in sorted(folder.glob("shard-*.csv")):
-        yield from ((row.utterance_id, row.sha256) for row in manifest.read(shard))
+def _list_audio(results: Path, split: str, shards: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for shard in sorted(shards):
+        rows = manifest.read(results / f"manifests/{split}/shard-{shard}.csv")
+        yield from ((row.utterance_id, row.sha256) for row in rows)
 
 
-def _list_labels(folder: Path) -> Iterator[tuple[str, str]]:
-    for utterance, *values in (row.values() for row in read_rows(folder / "labels.csv")):
+def _list_labels(results: Path, split: str) -> Iterator[tuple[str, str]]:
+    for utterance, *values in (row.values() for row in read_rows(results / f"manifests/{split}/labels.csv")):
         yield utterance, ", ".join(values)  # speaker and labels
 
 

@@ -16,14 +16,14 @@ from ser.evaluation.calibration import apply_choice, draw_neighbours, find_neigh
 from ser.evaluation.calibration_inputs import read_evidence, read_references
 from ser.evaluation.cells import CONSTANT, SPEAKER_MEAN, build_cells
 from ser.evaluation.scoring import score_cell
-from ser.files import DataError, read_json, sha256
+from ser.files import DataError, check_digests, read_json, sha256
 from ser.formats.csv_files import format_cell, read_rows
 from ser.formats.parquet import read_parquet
 from ser.formats.utterances import read_labels
 from ser.statistics.moments import Policy
 from ser.statistics.pldc import average_neighbours
 from ser.statistics.similarity import rank_neighbours
-from ser.tracing.provenance import WORKFLOW, command_for
+from ser.tracing.provenance import NAME, WORKFLOW, command_for
 from ser.tracing.study import Study, list_files
 
 KEY = ("ablation", "calibration", "target", "split")
@@ -37,7 +37,9 @@ def explain_cell(results: str | Path, **cell: str) -> dict:
     gone. Reads the features of the ablation to hash them, which takes as long as the disk needs.
     """
     study = Study(results)
-    row = find_row(study.results / "ablation_table.csv", cell)
+    table = study.results / "ablation_table.csv"
+    row = find_row(table, cell)
+    check_digests([table], study.made.get("tables", {}), study.results / NAME)
     owner = study.config["baseline"] if cell["ablation"] in (CONSTANT, SPEAKER_MEAN) else cell["ablation"]
     if owner not in study.ablations:
         raise DataError(f"{study.results}: its table and its provenance are of different configs; run snakemake again")

@@ -13,14 +13,17 @@ WORKFLOW = Path(__file__).parents[3]
 NAME = "provenance.json"
 
 
-def record_provenance(config: dict, ablations: dict, scripts: Iterable[str], path: str | Path) -> None:
-    """Write what made the tables: `config`, `ablations`, `code`, `packages`, `python` and `git`.
+def record_provenance(
+    config: dict, ablations: dict, scripts: Iterable[str], tables: Iterable[str], path: str | Path
+) -> None:
+    """Write what made the tables: `config`, `ablations`, `code`, `packages`, `python` and `git`; and their digests.
 
     No times and no names of machines: the same study by the same code gives the same file.
 
     Args:
         config: with its defaults filled in; `ablations` are those of it as `config.resolve_ablations` returns them
         scripts: names of the workflow's scripts that the tables depend on
+        tables: paths of the tables, whose SHA-256 is `tables`
     """
     write_json(
         path,
@@ -31,6 +34,7 @@ def record_provenance(config: dict, ablations: dict, scripts: Iterable[str], pat
             "packages": list_packages(),
             "python": platform.python_version(),
             "git": describe_commit(WORKFLOW),
+            "tables": {Path(table).name: sha256(table) for table in tables},
         },
     )
 
