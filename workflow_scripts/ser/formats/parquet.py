@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 from ser.files import DataError, atomic
 from ser.formats.parquet_seal import check_seal, seal
 
+MOST_ROWS = 10_000_000  # of a file of other programs; a page of a few bytes can stand for any number
+
 
 def write_parquet(path: str | Path, table: pa.Table, **options) -> None:
     """Write an Arrow table as Parquet with checksums, atomically; `options` are `pyarrow.parquet.write_table`'s."""
@@ -39,6 +41,11 @@ def read_schema(path: str | Path) -> pa.Schema:
         raise _explain(path, error) from error
 
 
+def _count_bytes(metadata: pq.FileMetaData) -> int:
+    """The size of a file's pages when they are unpacked."""
+    return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+
+
 # What PyArrow raises for files that are no Parquet, or were damaged.
 _FAULTS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError, RuntimeError)
 
@@ -51,7 +58,10 @@ def _explain(path: str | Path, error: Exception) -> Exception:
 
 def _read(path: str | Path, columns: list[str] | None) -> pa.Table:
     sealed = check_seal(path)
-    _check_schema(pq.read_metadata(path))
+    metadata = pq.read_metadata(path)
+    if not sealed and max(metadata.num_rows, _count_bytes(metadata) // 1000) > MOST_ROWS:
+        raise ValueError(f"it has {metadata.num_rows:,} rows; expected {MOST_ROWS:,} at most, of 1000 bytes each")
+    _check_schema(metadata)
     names = pq.read_schema(path).names
     found = None if columns is None else [name for name in names if name in columns]
     table = pq.read_table(path, columns=found, page_checksum_verification=True, partitioning=None)
