@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_the_prepared_encoder_computes_the_same(base, tmp_path):
     expected, got = (outputs(HubertModel.from_pretrained(folder)) for folder in (base, tmp_path / "out"))
     assert torch.equal(expected, got)
     card = read_json(tmp_path / "out/card.json")
-    assert card["base"] == str(base) and card["revision"] is None and card["commit"] is None
+    assert card["base"] == ".../base" and card["revision"] is None and card["commit"] is None
     assert card["weights"] == "pretrained" and card["adaptation"] == "none"
     assert (card["layers"], card["width"]) == (2, 32)
     assert card["architecture"] == "group norm, post-layer-norm Transformer"
@@ -337,9 +338,35 @@ def test_from_the_hub_the_commit_is_on_the_card(base, tmp_path, monkeypatch):
         asked.update(options, repository=repository)
         return str(snapshot)
 
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pretrained, "snapshot_download", download)
     pretrained.prepare("someone/hubert", "refs/pr/1", tmp_path / "out")
     card = read_json(tmp_path / "out/card.json")
     assert (card["base"], card["revision"], card["commit"]) == ("someone/hubert", "refs/pr/1", commit)
     assert asked["repository"] == "someone/hubert" and asked["revision"] == "refs/pr/1"
     assert not [pattern for pattern in asked["allow_patterns"] if pattern.endswith((".bin", ".py", "*"))]
+
+
+def test_a_branch_is_resolved_once(base, tmp_path, monkeypatch):
+    """All jobs of a study use the commit that the first one found, though the branch moves on."""
+    monkeypatch.chdir(tmp_path)
+    commits, asked = ["1" * 40, "2" * 40], []
+    shutil.copytree(base, tmp_path / commits[0])
+    shutil.copytree(base, tmp_path / commits[1])
+
+    def download(repository, revision, **_):
+        asked.append(revision)
+        return str(tmp_path / (revision if revision in commits else commits[min(len(asked), 2) - 1]))
+
+    monkeypatch.setattr(pretrained, "snapshot_download", download)
+    assert [pretrained.fetch("someone/hubert", None)[1] for _ in range(3)] == [commits[0]] * 3
+    assert asked == [None, commits[0], commits[0]]
+    (kept,) = pretrained.COMMITS.iterdir()
+    kept.write_text("main")
+    with pytest.raises(DataError, match="someone%2Fhubert@main: is no commit of the hub|is no commit of the hub"):
+        pretrained.fetch("someone/hubert", None)
+
+
+def test_an_encoder_elsewhere_is_named_without_its_path(base, tmp_path):
+    pretrained.prepare(str(base), None, tmp_path / "out")
+    assert read_json(tmp_path / "out/card.json")["base"] == ".../base"

@@ -9,9 +9,17 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ser.text import clean
+
 
 class DataError(Exception):
-    """Input that cannot be used; the message names the file, row or key and says what was expected."""
+    """Input that cannot be used; the message names the file, row or key and says what was expected.
+
+    It may quote what others wrote, and is shown in terminals.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(clean(message))
 
 
 @contextlib.contextmanager
@@ -36,6 +44,17 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def name_path(path: str) -> str:
+    """A path as results that are passed on have it: not absolute, which would tell users' and projects' names.
+
+    What lies in the working folder is relative to it; of what lies elsewhere the last part alone is left.
+    """
+    if not os.path.isabs(path):
+        return path
+    relative = os.path.relpath(path)
+    return relative if relative.split(os.sep)[0] != os.pardir else f".../{Path(path).name}"
 
 
 def check_regular(path: str | Path) -> None:

@@ -19,6 +19,7 @@ from ser.files import DataError, is_linked, read_json, sha256, write_json
 from ser.formats.csv_files import format_rows
 from ser.formats.encoder_folder import is_folder, list_files
 from ser.formats.manifest import Utterance, shard_of, write_if_changed
+from ser.text import clean
 
 FOLDER = Path("results/manifests")
 _INDEX = FOLDER / "index.json"
@@ -102,7 +103,7 @@ def build(corpus_settings: dict, encoders: dict[str, dict], sets: dict[str, dict
         for split, rows in recordings.items():
             speakers = len({row.speaker_id for row in rows})
             what = f"{len(rows)} recordings of {speakers} speakers"
-            print(f"{sets[split]['folder']}: {split.removeprefix(PREFIX)}: {what}", file=sys.stderr)
+            print(f"{clean(sets[split]['folder'])}: {split.removeprefix(PREFIX)}: {what}", file=sys.stderr)
     return index
 
 
@@ -206,6 +207,6 @@ def _report(corpus: Corpus, index: Index) -> None:
     for split in ("train", "validation", *index.test_splits):
         rows = [row for row in corpus.rows if row.split == split]
         speakers = len({row.speaker_id for row in rows})
-        print(f"{corpus.sheet}: {split}: {len(rows)} utterances of {speakers} speakers", file=sys.stderr)
+        print(f"{clean(str(corpus.sheet))}: {split}: {len(rows)} utterances of {speakers} speakers", file=sys.stderr)
     for what, count in sorted(corpus.left_out.items()):
-        print(f"{corpus.sheet}: {count} utterances with {what} left out", file=sys.stderr)
+        print(clean(f"{corpus.sheet}: {count} utterances with {what} left out"), file=sys.stderr)

@@ -4,8 +4,11 @@ An encoder's folder holds `config.json`, `preprocessor_config.json`, `model.safe
 what the weights came from. Nothing but configuration and safetensors is read: no code runs, no pickle is opened.
 """
 
+import contextlib
 import logging
+import re
 from pathlib import Path
+from urllib.parse import quote
 
 import torch
 import transformers
@@ -17,12 +20,13 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from ser.audio.frames import SAMPLE_RATE
 from ser.encoders.hubert_config import read_config
-from ser.files import DataError, atomic, read_json, sha256, write_json, write_text
+from ser.files import DataError, atomic, name_path, read_json, sha256, write_json, write_text
 from ser.formats.encoder_folder import DIGESTS, INDEX, OTHERS, is_folder, list_files, list_weights
 
 log = logging.getLogger(__name__)
 
 FILES = [*OTHERS, "model*.safetensors", INDEX]  # that are asked of the hub
+COMMITS = Path("results/.commits")
 ADAPTATIONS = ("none", "tapt", "papt")
 
 
@@ -75,6 +79,7 @@ def save(model: HubertModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str |
         out_dir / "card.json",
         origin
         | {
+            "base": name_path(origin["base"]),
             **{key: sha256(out_dir / name) for name, key in DIGESTS.items()},
             "parameters": sum(tensor.numel() for tensor in state.values()),
             "layers": config.num_hidden_layers,
@@ -95,11 +100,17 @@ def load(folder: Path) -> tuple[HubertModel, Wav2Vec2FeatureExtractor]:
 
 
 def fetch(base: str, revision: str | None) -> tuple[Path, str | None]:
-    """A local folder with the encoder's files, and the commit where it comes from the hub."""
+    """A local folder with the encoder's files, and the commit where it comes from the hub.
+
+    A branch or a tag is resolved to a commit once, which is kept in the results: what it leads to later is another.
+    """
     if is_folder(base):
         if revision is not None:
             raise DataError(f"encoder {base}: is a local folder, so its revision must be null, not {revision!r}")
         return Path(base), None
+    kept = COMMITS / quote(f"{base}@{revision or 'main'}", safe="")
+    if kept.is_file():
+        revision = _read_commit(kept)
     try:
         folder = Path(snapshot_download(base, revision=revision, allow_patterns=FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -107,7 +118,21 @@ def fetch(base: str, revision: str | None) -> tuple[Path, str | None]:
         raise DataError(
             f"encoder {base}: is no local folder, and the Hugging Face hub does not give it{at}: {error}"
         ) from error
+    if not kept.is_file():
+        COMMITS.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError), open(kept, "x", encoding="utf-8") as file:
+            file.write(folder.name)
+        if _read_commit(kept) != folder.name:  # a job beside this one was first
+            return fetch(base, revision)
     return folder, folder.name
+
+
+def _read_commit(path: Path) -> str:
+    """The commit that a name of the hub stood for when it was first used: all jobs of a study use one encoder."""
+    commit = path.read_text(encoding="utf-8")
+    if not re.fullmatch("[0-9a-f]{40}", commit):
+        raise DataError(f"{path}: is no commit of the hub; delete it and run again")
+    return commit
 
 
 def _feature_extractor(folder: Path) -> Wav2Vec2FeatureExtractor:

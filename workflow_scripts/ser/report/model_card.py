@@ -6,6 +6,7 @@ from ser.config.ablation import Ablation
 from ser.config.tuning_grid import apply_winner
 from ser.files import check_digests, read_json, write_text
 from ser.formats.csv_files import read_rows
+from ser.text import escape_markdown
 
 FRONT = """---
 library_name: keras
@@ -88,7 +89,7 @@ No speaker is in two splits; training stopped on validation speakers.
 
 ## Encoder
 
-{chr(10).join(f"- {name}: {value}" for name, value in encoder.items() if value is not None)}
+{chr(10).join(describe_encoder(encoder))}
 
 ## Scores
 
@@ -97,6 +98,11 @@ Means over {len(made["config"]["seeds"])} seeds, with 95 % bootstrap intervals o
 {format_scores(rows)}
 
 {LIMITS}"""
+
+
+def describe_encoder(card: dict) -> list[str]:
+    """An encoder's card as lines of Markdown: it may come from elsewhere, and is shown as text."""
+    return [f"- {escape_markdown(key)}: {escape_markdown(value)}" for key, value in card.items() if value is not None]
 
 
 def list_inputs(settings: Ablation, encoder: dict) -> str:

@@ -9,6 +9,7 @@ from ser.formats import manifest
 from ser.formats.csv_files import read_rows
 from ser.tracing.explanation import KEY
 from ser.tracing.provenance import NAME, command_for, read_provenance
+from ser.tracing.study import check_names
 
 METRICS = ("o_ccc", "a_ccc", "delta_o_ccc", "delta_a_ccc")
 # What says where something is, how fast it is made or what is refused: if it matters, the content differs too.
@@ -101,9 +102,30 @@ def read_summary(path: str | Path) -> dict:
         summary = read_json(path)
     except DataError:
         summary = None
-    if not isinstance(summary, dict) or set(summary) != PARTS:
+    if not isinstance(summary, dict) or set(summary) != PARTS or not _is_whole(summary):
         raise DataError(f"{path}: is no summary; make one of a results folder with --save")
     return summary
+
+
+def _is_whole(summary: dict) -> bool:
+    """Whether the parts of a summary are what `summarise` makes, as far as a comparison relies on it."""
+    made, cells = summary["provenance"], summary["table"]
+    try:
+        check_names(made, Path())
+        list(_flatten(made))
+        settings = [*made["ablations"].values(), *made["config"]["encoders"].values(), *made["code"].values()]
+        settings += [made["packages"], made["config"]["calibration"]]
+        texts = [summary["encoders"], *summary["audio"].values(), *summary["labels"].values(), *cells]
+        fit = isinstance(cells, list) and all(isinstance(each, dict) for each in [*settings, *texts])
+        fit = fit and all(isinstance(value, str) for each in texts for value in each.values())
+        fit = fit and all(isinstance(each.get("splits", []), list) for each in made["config"]["encoders"].values())
+        for row in cells:
+            fit = fit and set(KEY) <= set(row)
+            for name in METRICS:
+                _ = [_read_number(row, key) for key in (name, f"{name}_low", f"{name}_high")]
+    except (DataError, KeyError, TypeError, ValueError, AttributeError):
+        return False
+    return fit
 
 
 def _list_audio(results: Path, split: str, shards: Iterable[str]) -> Iterator[tuple[str, str]]:

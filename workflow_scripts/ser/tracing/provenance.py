@@ -2,15 +2,17 @@
 
 import importlib.metadata
 import platform
+import shlex
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from ser.files import DataError, read_json, sha256, write_json
+from ser.files import DataError, name_path, read_json, sha256, write_json
 from ser.tracing.sources import find_sources
 
 WORKFLOW = Path(__file__).parents[3]
 NAME = "provenance.json"
+_PARTS = {"config", "ablations", "code", "packages", "python", "git"}
 
 
 def record_provenance(
@@ -28,7 +30,7 @@ def record_provenance(
     write_json(
         path,
         {
-            "config": config,
+            "config": name_paths(config),
             "ablations": ablations,
             "code": digest_code(scripts),
             "packages": list_packages(),
@@ -39,12 +41,30 @@ def record_provenance(
     )
 
 
+def name_paths(config: dict) -> dict:
+    """A config with the folders that it names as results that are passed on have them."""
+    named = dict(config)
+    for section, key in (("encoders", "base"), ("pseudo_labels", "centroids")):
+        if section in config:
+            entries = config[section].items()
+            named[section] = {
+                name: options | {key: name_path(options[key])} if key in options else options
+                for name, options in entries
+            }
+    if "corpus" in config:
+        named["corpus"] = config["corpus"] | {"folder": name_path(config["corpus"]["folder"])}
+    return named
+
+
 def read_provenance(results: Path) -> dict:
     """The provenance of a results folder; a DataError says how to make it where there is none."""
     path = results / NAME
     if not path.is_file():
         raise DataError(f"{path}: is not there; make it with: {command_for([path], results)}")
-    return read_json(path)
+    made = read_json(path)
+    if not isinstance(made, dict) or not set(made) >= _PARTS:
+        raise DataError(f"{path}: is no provenance of a run; delete it and run again")
+    return made
 
 
 def digest_code(scripts: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -94,5 +114,7 @@ def _ask_git(folder: Path, *arguments: str) -> str | None:
 def command_for(paths: Iterable[Path], results: Path) -> str:
     """The command line that makes files of a results folder."""
     folder = results.resolve().parent
-    names = " ".join(path.resolve().relative_to(folder).as_posix() for path in paths)
-    return f"snakemake --snakefile {WORKFLOW / 'Snakefile'} --directory {folder} --cores 2 {names}"
+    # Not resolved one by one: a link in the results stays the name of a result. A name like an option is none.
+    names = [f"{results.resolve().name}/{path.relative_to(results).as_posix()}" for path in paths]
+    command = ["snakemake", "--snakefile", WORKFLOW / "Snakefile", "--directory", folder, "--cores", 2, *names]
+    return shlex.join(map(str, command))
