@@ -16,13 +16,19 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
     """The rows of a file as text, by the names in its header."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: is no table of this workflow, or is damaged ({error})") from error
+    if any(None in row or None in row.values() for row in rows):
+        raise DataError(f"{path}: is no table of this workflow, or is damaged (a row has another number of cells)")
+    return rows
 
 
 def read_table(path: str | Path, texts: Collection[str]) -> list[dict]:
     """The rows of a table: columns of `texts` as text, all others as numbers, of which an empty cell is None."""
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         columns = file.readline().strip().split(",")
     types = {name: pa.string() if name in texts else pa.float64() for name in columns}
     options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=False)

@@ -161,6 +161,7 @@ def render(page: dict, content: dict) -> str:
     parts = {
         "css": Markup((PAGE / "page.css").read_text(encoding="utf-8")),
         "script": Markup((PAGE / "page.js").read_text(encoding="utf-8")),
+        "licences": (PAGE / "page.licences.txt").read_text(encoding="utf-8"),
         "vega": Markup(vl_convert.javascript_bundle()),
         "data": Markup(dump_script(content)),
     }
