@@ -1,6 +1,6 @@
 # Provenance: what the tables were made with, as far as no other result says it.
 #
-# Needs   results/ablation_table.csv, results/speaker_table.csv, results/speaker_summary.csv
+# Needs   results/ablation_table.csv, results/speaker_table.csv, results/speaker_summary.csv, results/contrast_table.csv
 # Makes   results/provenance.json: the config with its defaults, digests of the code and of the tables, package versions,
 #         the git commit
 #
@@ -35,6 +35,7 @@ rule record_provenance:
         "results/ablation_table.csv",
         "results/speaker_table.csv",
         "results/speaker_summary.csv",
+        "results/contrast_table.csv",
     output:
         "results/provenance.json",
     log:

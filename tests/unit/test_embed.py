@@ -18,6 +18,7 @@ from ser.encoders import decoding, embed
 from ser.files import DataError, read_json, sha256, write_json
 from ser.formats import tfrecord
 from ser.formats.csv_files import format_rows
+from ser.formats.encoder_folder import DIGESTS
 from ser.formats.manifest import Utterance
 
 AUDIO = {"min_seconds": 0.2, "max_seconds": 60, "silence_db": -60}
@@ -219,6 +220,8 @@ def test_another_encoder_recomputes_all(shard, embedded, name):
     }[name]
     assert old in text
     path.write_text(text.replace(old, new))
+    card = shard.folder / "encoder" / "card.json"
+    write_json(card, read_json(card) | {DIGESTS[name]: sha256(path)})
     shard.run()
     assert len(embedded) == 3
 

@@ -123,6 +123,15 @@ def test_parquet_of_other_programs_is_read(tmp_path):
         assert read_parquet(tmp_path / "table.parquet").column_names == table.column_names
 
 
+def test_a_checksum_by_another_name_is_missed(tmp_path):
+    """One bit in the header, and nothing would be checked."""
+    path = tmp_path / "head.safetensors"
+    write_tensors(path, TENSORS)
+    path.write_bytes(path.read_bytes().replace(b'"crc32"', b'"crc22"'))
+    with pytest.raises(DataError, match="head.safetensors: is damaged.*its checksum has another name"):
+        read_tensors(path)
+
+
 def test_tensors_are_the_same_bytes_each_time(tmp_path):
     paths = [tmp_path / f"{number}.safetensors" for number in range(5)]
     for path in paths:

@@ -1,8 +1,8 @@
 """Thousands of damaged and hostile files: an error that names what is wrong, or the very content that was written.
 
-Each input is a good file with one to three changes (one, where a checksum has to notice): a bit, a byte or a slice, or in
-a text a word that programs trip over. What the workflow wrote itself (sealed) comes back equal or is refused; what others
-write is refused or is fit for use. Nothing ends in another exception, or in more than LONGEST seconds.
+Each input is a good file with one to three changes (one, where a checksum has to notice): a bit, a byte or a slice, or
+in a text a word that programs trip over. What the workflow wrote itself (sealed) comes back equal or is refused; what
+others write is refused or is fit for use. Nothing ends in another exception, or in more than LONGEST seconds.
 
     python -m pytest -m slow -rP tests/unit/test_fuzz.py     fifty times as many, with what came of them
 """

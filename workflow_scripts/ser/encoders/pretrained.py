@@ -79,7 +79,7 @@ def save(model: HubertModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str |
         out_dir / "card.json",
         origin
         | {
-            "base": name_path(origin["base"]),
+            **({"base": name_path(origin["base"])} if "base" in origin else {}),
             **{key: sha256(out_dir / name) for name, key in DIGESTS.items()},
             "parameters": sum(tensor.numel() for tensor in state.values()),
             "layers": config.num_hidden_layers,
