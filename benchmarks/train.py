@@ -104,7 +104,8 @@ def fit_with_keras(ablation: Ablation, splits: dict, seeds: int, folder: Path) -
     import keras
     import tensorflow as tf
 
-    from ser.heads.features import open_features, read_shape, read_speakers, read_training_labels
+    from ser.heads.features import open_features, read_shape
+    from ser.heads.inputs import read_speakers, read_training_labels
     from ser.heads.model import build_head, set_statistics
     from ser.heads.numerics import fix_numerics
     from ser.heads.training import ccc_loss

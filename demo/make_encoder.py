@@ -62,13 +62,18 @@ def make(shape: str, out: Path, seed: int, **overrides) -> None:
 def store(source: Path, out: Path) -> None:
     """Copy a pre-trained encoder's folder with its weights as float16, and say in its card how it was trained."""
     out.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "preprocessor_config.json", "adaptation.safetensors", "training.csv"):
+    for name in ("config.json", "preprocessor_config.json", "adaptation.safetensors", "training.csv", "heard.txt"):
         shutil.copyfile(source / name, out / name)
     weights = {name: tensor.half() for name, tensor in load_file(source / "model.safetensors").items()}
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
     trained = json.loads((source / "card.json").read_text())
     kept = {key: trained[key] for key in ("hours", "clusters", "settings", "parameters", "transformers")}
-    card = {"base": "pre-trained from scratch, see README.md", "weights": "pretrained", "pretraining": kept}
+    card = {
+        "base": "pre-trained from scratch, see README.md",
+        "weights": "pretrained",
+        "pretraining": kept,
+        "heard": trained["heard"],
+    }
     (out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
 
 

@@ -170,6 +170,7 @@ rule adapt_encoder:
         config="results/encoders/{encoder}/config.json",
         preprocessor="results/encoders/{encoder}/preprocessor_config.json",
         weights="results/encoders/{encoder}/model.safetensors",
+        heard="results/encoders/{encoder}/heard.txt",
         head="results/encoders/{encoder}/adaptation.safetensors",
         curve="results/encoders/{encoder}/training.csv",
     log:

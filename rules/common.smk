@@ -16,8 +16,14 @@ if unserved := explain_unserved():
 
 from ser.config import schema
 from ser.config.ablations import check_primary, resolve_ablations
-from ser.config.calibration_methods import check_studied, read_methods
-from ser.config.encoders import find_ancestry, resolve_encoders
+from ser.config.calibration_methods import (
+    check_studied,
+    count_enrolled,
+    count_labelled,
+    read_methods,
+)
+from ser.config.encoders import resolve_encoders
+from ser.config.finetuning import check_encoder, check_size, name_encoder
 from ser.config.similarities import SIMILARITIES
 from ser.config.tuning_grid import resolve_tuned
 from ser.corpus import index, recordings
@@ -43,10 +49,24 @@ try:
     RECORDING_SETS = recordings.check_sets(config.pop("scored"), ABLATIONS, METHODS)
     # Jobs read the workflow again, on a cluster on their own node: only the main process looks at the corpus.
     INDEX = (
-        index.build(config["corpus"], config["encoders"], RECORDING_SETS)
+        index.build(
+            config["corpus"],
+            config["encoders"],
+            RECORDING_SETS,
+            config["calibration"]["enrolment_draws"],
+            count_labelled(METHODS),
+        )
         if workflow.is_main_process
         else index.load()
     )
+    # Ablations whose encoder is trained with the head: what can be known of it before work is checked here.
+    FINETUNED = {n: ablation for n, ablation in ABLATIONS.items() if ablation.finetune}
+    for name, ablation in FINETUNED.items():
+        folder = Path(ENCODERS[ablation.encoder]["base"])
+        if (folder / "config.json").is_file():
+            check_encoder(name, ablation, folder)
+        if workflow.is_main_process:
+            check_size(name, ablation, index.count_labelled("train"))
 except DataError as error:
     raise WorkflowError(str(error)) from None
 
@@ -56,6 +76,12 @@ TEST_SPLITS = INDEX.test_splits
 SHARDS = INDEX.shards | INDEX.recordings
 EVALUATED_SPLITS = ["validation", *TEST_SPLITS]
 EVALUATED_ENCODERS = sorted({ablation.encoder for ablation in ABLATIONS.values()})
+# The encoder of each seed of an ablation that is fine-tuned, with the ablation.
+TUNED_ENCODERS = {
+    name_encoder(name, seed): name for name in FINETUNED for seed in SEEDS
+}
+# Those whose cards say what a row of the table is made with.
+DESCRIBED_ENCODERS = [*EVALUATED_ENCODERS, *TUNED_ENCODERS]
 # What tuning found best, of each ablation that is trained with it.
 WINNERS = {
     name: f"results/tuning/{ablation.tuned['ablation']}.json"
@@ -110,9 +136,21 @@ def manifest_digest(wildcards):
     return SHARDS.get(wildcards.split, {}).get(wildcards.shard)
 
 
+def untuned(encoder):
+    """The encoder as the config names it: of one that is fine-tuned that which it was before."""
+    ablation = TUNED_ENCODERS.get(encoder)
+    return ABLATIONS[ablation].encoder if ablation else encoder
+
+
+def encoder_file(encoder, name):
+    """A file of an encoder's folder."""
+    folder = "results" if encoder in TUNED_ENCODERS else "results/encoders"
+    return f"{folder}/{encoder}/{name}"
+
+
 def encoder_option(key):
-    """A params function: one of an encoder's options."""
-    return lambda wildcards: ENCODERS[wildcards.encoder][key]
+    """A params function: one of an encoder's options, which it keeps when it is fine-tuned."""
+    return lambda wildcards: ENCODERS[untuned(wildcards.encoder)][key]
 
 
 def encoder_digest(wildcards):
@@ -132,13 +170,17 @@ def is_in_corpus(split=None, shard=None, **others):
     return shard is None or shard in SHARDS.get(split, ())
 
 
-def features_of(ablation, split):
-    """The shards of embeddings, or of frames, that an ablation's head reads."""
+def features_of(ablation, split, seed=None):
+    """The shards of embeddings, or of frames, that an ablation's head reads; of a fine-tuned one those of a seed."""
     return shards(
         "results/{kind}/{encoder}/{split}/shard-{shard}.tfrecord",
         split,
         kind=ABLATIONS[ablation].features,
-        encoder=ABLATIONS[ablation].encoder,
+        encoder=(
+            name_encoder(ablation, seed)
+            if ablation in FINETUNED
+            else ABLATIONS[ablation].encoder
+        ),
     )
 
 
@@ -149,14 +191,13 @@ def speakers_of(ablation, split):
     return shards("results/speakers/{split}/shard-{shard}.json", split)
 
 
-def fitting_inputs(wildcards):
-    """Features and speaker vectors of the training and the validation split, for training and tuning.
+def fitting_speakers(name):
+    """Averaged MFCCs for the training of an ablation, by what they are for.
 
     Similar-speaker weighting compares training with test speakers: there alone a test file does cause training.
     """
-    name, pattern = wildcards.ablation, "results/speakers/{split}/shard-{shard}.json"
-    inputs = {split: features_of(name, split) for split in ("train", "validation")}
-    inputs |= {
+    pattern = "results/speakers/{split}/shard-{shard}.json"
+    inputs = {
         f"{split}_speakers": speakers_of(name, split)
         for split in ("train", "validation")
     }
@@ -166,6 +207,13 @@ def fitting_inputs(wildcards):
             path for split in TEST_SPLITS for path in shards(pattern, split)
         ]
     return inputs
+
+
+def fitting_inputs(wildcards):
+    """Features and speaker vectors of the training and the validation split, for training and tuning."""
+    name = wildcards.ablation
+    inputs = {split: features_of(name, split) for split in ("train", "validation")}
+    return inputs | fitting_speakers(name)
 
 
 def fitting_threads(wildcards):
@@ -197,21 +245,33 @@ def compared_vectors(ablation, split):
     }
 
 
+def calibration_methods(split):
+    """The methods that a split is calibrated with: of recordings, which have no labels, all but those that enrol."""
+    methods = config["calibration"]["methods"]
+    return [m for m in methods if not (split in RECORDING_SETS and m["enrolment"])]
+
+
 def calibration_evidence(ablation, split):
-    """A split's predictions and vectors, the training speakers' vectors; no labels."""
+    """A split's predictions and vectors, the training speakers' vectors; of its labels those of enrolled utterances.
+
+    These, and no others, are in a file of their own, and only where a method asks for them.
+    """
     train = {
         f"train_{name}": paths
         for name, paths in compared_vectors(ablation, "train").items()
     }
     files = {"predictions": seed_files("predictions", ablation, split)}
-    if any(method.enrolment for method in METHODS):
+    methods = read_methods(calibration_methods(split))
+    if count_enrolled(methods):
         files["enrolment"] = seed_files("enrolment_vectors", ablation, split)
+    if count_labelled(methods):
+        files["enrolment_labels"] = f"results/manifests/{split}/enrolment_labels.csv"
     return train | files | compared_vectors(ablation, split)
 
 
 wildcard_constraints:
     ablation=one_of(ABLATIONS),
-    encoder=one_of(ENCODERS),
+    encoder=one_of([*ENCODERS, *TUNED_ENCODERS]),
     labels=one_of(PSEUDO_LABELS),
     split=one_of(SHARDS),
     shard=r"\d{3}",

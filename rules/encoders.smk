@@ -1,7 +1,8 @@
 # Encoders, and the embeddings that they make of a shard.
 #
 # Needs   the folder or hub model of config `encoders`, results/manifests/{split}/shard-{shard}.csv, its audio files;
-#         of adapted encoders those that rules/adaptation.smk makes, and results/speaker_embeddings/…
+#         of adapted encoders those that rules/adaptation.smk makes, and results/speaker_embeddings/…;
+#         of fine-tuned ones results/finetuned/{ablation}/seed-{seed}/, which rules/finetuning.smk makes
 # Makes   results/encoders/{encoder}/, results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord,
 #         results/frames/… of encoders of which a head reads frames, results/encoder_summaries/{encoder}/{split}.parquet
 
@@ -9,7 +10,16 @@ from ser.encoders import reuse
 
 EMBEDDING_CODE = library("embed_shard.py")
 # Encoders of which a head reads frames: those are written in the same pass as the pooled embeddings.
-FRAMED_ENCODERS = {a.encoder for a in ABLATIONS.values() if a.reads_frames}
+FRAMED_ENCODERS = {
+    encoder
+    for name, ablation in ABLATIONS.items()
+    if ablation.reads_frames
+    for encoder in (
+        [name_encoder(name, seed) for seed in SEEDS]
+        if ablation.finetune
+        else [ablation.encoder]
+    )
+}
 
 
 rule prepare_encoder:
@@ -19,6 +29,7 @@ rule prepare_encoder:
         config="results/encoders/{encoder}/config.json",
         preprocessor="results/encoders/{encoder}/preprocessor_config.json",
         weights="results/encoders/{encoder}/model.safetensors",
+        heard="results/encoders/{encoder}/heard.txt",
     log:
         "results/logs/prepare_encoder/{encoder}.log",
     benchmark:
@@ -44,17 +55,26 @@ def speaker_vectors_of(
     wildcards,
 ):
     """The vectors of a shard's speakers, where the encoder is a personalised one."""
-    if wildcards.encoder not in PERSONALISED_ENCODERS:
+    encoder = untuned(wildcards.encoder)
+    if encoder not in PERSONALISED_ENCODERS:
         return []
-    return "results/speaker_embeddings/{encoder}/{split}/shard-{shard}.json"
+    return f"results/speaker_embeddings/{encoder}/{{split}}/shard-{{shard}}.json"
+
+
+def keeps_output_alone(
+    wildcards,
+):
+    """Whether no layer below the last one is read: so it is of an encoder tuned for a head that reads that one."""
+    ablation = TUNED_ENCODERS.get(wildcards.encoder)
+    return ablation is not None and ABLATIONS[ablation].layer != "weighted"
 
 
 rule embed_shard:
     """Embed one shard: every layer averaged over time."""
     input:
         manifest="results/manifests/{split}/shard-{shard}.csv",
-        card="results/encoders/{encoder}/card.json",
-        weights="results/encoders/{encoder}/model.safetensors",
+        card=lambda wildcards: encoder_file(wildcards.encoder, "card.json"),
+        weights=lambda wildcards: encoder_file(wildcards.encoder, "model.safetensors"),
         vectors=speaker_vectors_of,
     output:
         pooled="results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord",
@@ -63,7 +83,7 @@ rule embed_shard:
     benchmark:
         "results/benchmarks/embed_shard/{encoder}/{split}/shard-{shard}.tsv"
     wildcard_constraints:
-        encoder=one_of(set(ENCODERS) - FRAMED_ENCODERS),
+        encoder=one_of({*ENCODERS, *TUNED_ENCODERS} - FRAMED_ENCODERS),
     conda:
         "../envs/encoder.yaml"
     threads: encoder_option("threads")
@@ -72,6 +92,7 @@ rule embed_shard:
     params:
         *EMBEDDING_CODE,
         frames_layer=encoder_option("frames_layer"),
+        output=keeps_output_alone,
         dtype=encoder_option("dtype"),
         device=encoder_option("device"),
         audio=config["audio"],
@@ -118,6 +139,8 @@ rule summarise_embeddings:
         "results/logs/summarise_embeddings/{encoder}/{split}.log",
     benchmark:
         "results/benchmarks/summarise_embeddings/{encoder}/{split}.tsv"
+    wildcard_constraints:
+        encoder=one_of(ENCODERS),
     conda:
         "../envs/evaluation.yaml"
     resources:

@@ -1,11 +1,13 @@
 # Evaluation: predictions calibrated by PLDC, the protocol checked, the tables.
 #
 # Needs   results/predictions/…, results/speaker_vectors/… and results/enrolment_vectors/{ablation}/seed-{seed}/{split}.parquet,
-#         results/labels/{split}.parquet, results/encoders/{encoder}/card.json; where a method compares them,
-#         results/speakers/… and results/encoder_summaries/{encoder}/{split}.parquet
+#         results/labels/{split}.parquet, results/encoders/{encoder}/card.json and heard.txt,
+#         results/manifests/{split}/shard-{shard}.csv of test splits; where a method compares them,
+#         results/speakers/… and results/encoder_summaries/{encoder}/{split}.parquet; where a method enrols speakers with
+#         labels, results/manifests/{split}/enrolment_labels.csv
 # Makes   results/calibration/{ablation}/choices.json, results/calibrated/{ablation}/seed-{seed}/{split}.parquet,
 #         results/protocol.json, results/ablation_table.csv, results/contrast_table.csv, results/speaker_table.csv,
-#         results/speaker_summary.csv,
+#         results/speaker_summary.csv, results/enrolment_curve.csv,
 #         results/label_shift.csv, results/label_shift_correlations.csv, results/label_shift.svg
 
 POLICY = {
@@ -16,7 +18,7 @@ BOOTSTRAP = {
     "seed": config["evaluation"]["bootstrap_seed"],
 }
 # What the table says of an ablation; the rest of its settings is no reason to score again.
-DESCRIBED = ("encoder", "speaker", "fusion", "head", "weighting")
+DESCRIBED = ("encoder", "finetune", "speaker", "fusion", "head", "weighting")
 CALIBRATED = "results/calibrated/{ablation}/seed-{seed}/{split}.parquet"
 
 
@@ -29,8 +31,22 @@ def calibration_inputs(
     )
 
 
+def calibration_settings(
+    wildcards,
+):
+    """The part of the config that decides how a split is calibrated."""
+    return config["calibration"] | {"methods": calibration_methods(wildcards.split)}
+
+
+def enrolment_digest(
+    wildcards,
+):
+    """The digest of the labels that speakers are enrolled with, where a method does so."""
+    return INDEX.enrolment.get(wildcards.get("split", "validation"))
+
+
 rule choose_calibration:
-    """Choose k and alpha of each calibration on validation speakers."""
+    """Choose k, alpha and the gate of each calibration on validation speakers."""
     input:
         unpack(calibration_inputs),
         train_labels="results/labels/train.parquet",
@@ -50,6 +66,7 @@ rule choose_calibration:
         seeds=SEEDS,
         targets=TARGETS,
         calibration=config["calibration"],
+        enrolment=enrolment_digest,
         policy=POLICY,
     message:
         "Choosing k and alpha of ablation {wildcards.ablation} on validation speakers"
@@ -81,7 +98,8 @@ rule calibrate:
         *library("calibrate.py"),
         seeds=SEEDS,
         targets=TARGETS,
-        calibration=config["calibration"],
+        calibration=calibration_settings,
+        enrolment=enrolment_digest,
     message:
         "Calibrating {wildcards.split} of ablation {wildcards.ablation}"
     script:
@@ -99,6 +117,10 @@ rule check_protocol:
         ),
         calibrated=expand(
             CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=EVALUATED_SPLITS
+        ),
+        enrolment_labels=expand(
+            "results/manifests/{split}/enrolment_labels.csv",
+            split=EVALUATED_SPLITS if count_labelled(METHODS) else [],
         ),
     output:
         "results/protocol.json",
@@ -123,15 +145,6 @@ rule check_protocol:
         "../workflow_scripts/check_protocol.py"
 
 
-def hears_test_speakers(
-    encoder,
-):
-    """Whether an encoder needs all audio of test speakers for their vectors, or it (or one it learned from) heard some."""
-    ancestry = find_ancestry(encoder, ENCODERS, PSEUDO_LABELS)
-    heard = {split for name in ancestry for split in ENCODERS[name].get("splits", [])}
-    return encoder in PERSONALISED_ENCODERS or not heard.isdisjoint(TEST_SPLITS)
-
-
 rule score:
     """Score everything: ablation_table.csv and the tables by speaker."""
     input:
@@ -144,7 +157,13 @@ rule score:
         choices=expand(
             "results/calibration/{ablation}/choices.json", ablation=ABLATIONS
         ),
-        cards=expand("results/encoders/{encoder}/card.json", encoder=EVALUATED_ENCODERS),
+        cards=[encoder_file(encoder, "card.json") for encoder in DESCRIBED_ENCODERS],
+        heard=expand("results/encoders/{encoder}/heard.txt", encoder=EVALUATED_ENCODERS),
+        test_manifests=[
+            path
+            for split in TEST_SPLITS
+            for path in shards("results/manifests/{split}/shard-{shard}.csv", split)
+        ],
     output:
         table=report(
             "results/ablation_table.csv",
@@ -166,6 +185,11 @@ rule score:
             caption="report/speaker_summary.rst",
             category="Speakers",
         ),
+        enrolment_curve=report(
+            "results/enrolment_curve.csv",
+            caption="report/enrolment_curve.rst",
+            category="Scores",
+        ),
     log:
         "results/logs/score/score.log",
     benchmark:
@@ -178,14 +202,15 @@ rule score:
         *library("score.py"),
         splits=EVALUATED_SPLITS,
         encoders=EVALUATED_ENCODERS,
+        tuned=list(TUNED_ENCODERS),
         ablations={
             name: {key: getattr(ablation, key) for key in DESCRIBED}
             for name, ablation in ABLATIONS.items()
         },
-        hearing=[
+        personalised=[  # these need all audio of a test speaker
             name
             for name, ablation in ABLATIONS.items()
-            if hears_test_speakers(ablation.encoder)
+            if ablation.encoder in PERSONALISED_ENCODERS
         ],
         methods=config["calibration"]["methods"],
         targets=TARGETS,

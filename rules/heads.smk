@@ -1,11 +1,13 @@
 # Heads: one job trains all seeds of an ablation, one predicts a test split with them.
 #
 # Needs   results/embeddings/… or results/frames/…, results/speakers/… where the ablation uses speaker information,
-#         results/labels/train.parquet, results/labels/validation.parquet
+#         results/labels/train.parquet, results/labels/validation.parquet; the heads of ablations that are fine-tuned are
+#         made with their encoders (rules/finetuning.smk), and predict all splits here
 # Makes   results/models/{ablation}/seed-{seed}/model.keras, history.csv, and for every split
-#         results/predictions/…, results/speaker_vectors/…, results/enrolment_vectors/{ablation}/seed-{seed}/{split}.parquet
+#         results/predictions/…, results/speaker_vectors/{ablation}/seed-{seed}/{split}.parquet, for all but the training
+#         split results/enrolment_vectors/{ablation}/seed-{seed}/{split}.parquet
 
-PREDICTED = ["predictions", "speaker_vectors", "enrolment_vectors"]
+PREDICTED = ["predictions", "speaker_vectors"]
 
 
 def training_inputs(
@@ -49,10 +51,16 @@ rule train_ablation:
             seed=SEEDS,
             split=["train", "validation"],
         ),
+        enrolment=expand(
+            "results/enrolment_vectors/{{ablation}}/seed-{seed}/validation.parquet",
+            seed=SEEDS,
+        ),
     log:
         "results/logs/train_ablation/{ablation}.log",
     benchmark:
         "results/benchmarks/train_ablation/{ablation}.tsv"
+    wildcard_constraints:
+        ablation=one_of(set(ABLATIONS) - set(FINETUNED)),
     conda:
         "../envs/heads.yaml"
     threads: fitting_threads
@@ -72,16 +80,30 @@ rule train_ablation:
         "../workflow_scripts/train_ablation.py"
 
 
+def predicted_inputs(
+    wildcards,
+):
+    """The features of a split that an ablation's heads read, and its speakers' averaged MFCCs.
+
+    The heads of a fine-tuned ablation read features of their own, seed by seed.
+    """
+    name, split = wildcards.ablation, wildcards.split
+    if name in FINETUNED:
+        features = {f"seed_{seed}": features_of(name, split, seed) for seed in SEEDS}
+    else:
+        features = {"embeddings": features_of(name, split)}
+    return features | {"speakers": speakers_of(name, split)}
+
+
 rule predict_split:
     """Predict one test split with the heads of one ablation."""
     input:
-        embeddings=lambda wildcards: features_of(wildcards.ablation, wildcards.split),
-        speakers=lambda wildcards: speakers_of(wildcards.ablation, wildcards.split),
+        unpack(predicted_inputs),
         models=expand("results/models/{{ablation}}/seed-{seed}/model.keras", seed=SEEDS),
     output:
         expand(
             "results/{kind}/{{ablation}}/seed-{seed}/{{split}}.parquet",
-            kind=PREDICTED,
+            kind=[*PREDICTED, "enrolment_vectors"],
             seed=SEEDS,
         ),
     log:
@@ -105,3 +127,10 @@ rule predict_split:
         "Predictions of ablation {wildcards.ablation} for split {wildcards.split}"
     script:
         "../workflow_scripts/predict_split.py"
+
+
+use rule predict_split as predict_heard with:
+    """Predict the splits that a fine-tuned ablation was trained and chosen on."""
+    wildcard_constraints:
+        ablation=one_of(FINETUNED),
+        split="train|validation",

@@ -1,6 +1,7 @@
 # Model cards: what the models of each ablation are, beside them.
 #
-# Needs   results/provenance.json, results/protocol.json, results/ablation_table.csv, results/encoders/{encoder}/card.json
+# Needs   results/provenance.json, results/protocol.json, results/ablation_table.csv, results/encoders/{encoder}/card.json,
+#         of ablations that are fine-tuned results/finetuned/{ablation}/seed-{seed}/card.json
 #         of ablations that are tuned results/tuning/{ablation}.json
 # Makes   results/models/{ablation}/README.md
 
@@ -11,7 +12,7 @@ rule write_model_cards:
         provenance="results/provenance.json",
         protocol="results/protocol.json",
         table="results/ablation_table.csv",
-        cards=expand("results/encoders/{encoder}/card.json", encoder=EVALUATED_ENCODERS),
+        cards=[encoder_file(encoder, "card.json") for encoder in DESCRIBED_ENCODERS],
         winners=list(WINNERS.values()),
     output:
         expand("results/models/{ablation}/README.md", ablation=ABLATIONS),
@@ -26,7 +27,7 @@ rule write_model_cards:
     params:
         *library("write_model_cards.py"),
         ablations=list(ABLATIONS),
-        encoders=EVALUATED_ENCODERS,
+        encoders=DESCRIBED_ENCODERS,
         tuned=list(WINNERS),
         targets=TARGETS,
     message:

@@ -32,10 +32,12 @@ def scripts_of_the_table(
 rule record_provenance:
     """Record config, code, versions and commit of the tables."""
     input:
-        "results/ablation_table.csv",
-        "results/speaker_table.csv",
-        "results/speaker_summary.csv",
-        "results/contrast_table.csv",
+        table="results/ablation_table.csv",
+        beside=[
+            "results/speaker_table.csv",
+            "results/speaker_summary.csv",
+            "results/contrast_table.csv",
+        ],
     output:
         "results/provenance.json",
     log:

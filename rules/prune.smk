@@ -30,7 +30,8 @@ def find_orphans(
     results="results",
 ):
     # As folders of logs: in a module, rules can have other names.
-    names = {Path(log).parts[2] for rule in workflow.rules for log in rule.log}
+    logs = {Path(log).parts for rule in workflow.rules for log in rule.log}
+    names = {parts[2] for parts in logs if parts[:2] == ("results", "logs")}
     return orphans.find_orphans(Path(results), makes, made, names)
 
 

@@ -17,6 +17,7 @@ rule report:
         contrast_table="results/contrast_table.csv",
         speaker_table="results/speaker_table.csv",
         speaker_summary="results/speaker_summary.csv",
+        enrolment_curve="results/enrolment_curve.csv",
         label_shift="results/label_shift.csv",
         label_shift_correlations="results/label_shift_correlations.csv",
         utterances="results/metadata/utterances.parquet",

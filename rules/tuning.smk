@@ -28,7 +28,7 @@ rule tune_ablation:
     benchmark:
         "results/benchmarks/tune_ablation/{ablation}.tsv"
     wildcard_constraints:
-        ablation=one_of(ABLATIONS if GRID else []),
+        ablation=one_of(set(ABLATIONS) - set(FINETUNED) if GRID else []),
     conda:
         "../envs/heads.yaml"
     threads: fitting_threads

@@ -3,11 +3,11 @@
 import hashlib
 
 import pyarrow as pa
-from made_results import BOOTSTRAP, POLICY, MadeResults
+from made_results import BOOTSTRAP, DRAWS, POLICY, MadeResults
 
 from ser.audio.facts import FACTS
 from ser.config.calibration_methods import Method
-from ser.files import write_json, write_text
+from ser.files import sha256, write_json, write_text
 from ser.formats.csv_files import format_rows
 from ser.formats.manifest import Utterance
 from ser.formats.parquet import read_parquet, write_parquet
@@ -53,6 +53,7 @@ def describe_made(made: MadeResults) -> dict:
             "calibration": {
                 "methods": [vars(Method(**method)) for method in made.methods],
                 "min_reference_utterances": 1,
+                "enrolment_draws": DRAWS,
                 "random_draws": 10,
                 "random_seed": 1,
             },
@@ -63,4 +64,5 @@ def describe_made(made: MadeResults) -> dict:
         "packages": {"numpy": "2.0"},
         "python": "3.11.0",
         "git": None,
+        "table_sha256": sha256(made.root / "ablation_table.csv"),
     }

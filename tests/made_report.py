@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from made_results import BOOTSTRAP, POLICY, MadeResults
+from made_results import BOOTSTRAP, DRAWS, POLICY, MadeResults
 
 from ser.config.calibration_methods import Method
 from ser.corpus.metadata import REJECTED
@@ -18,6 +18,7 @@ TABLES = (
     "contrast_table",
     "speaker_table",
     "speaker_summary",
+    "enrolment_curve",
     "label_shift",
     "label_shift_correlations",
 )
@@ -64,6 +65,7 @@ def describe_reported(made: MadeResults) -> dict:
         "calibration": {
             "methods": [vars(Method(**method)) for method in made.methods],
             "min_reference_utterances": 1,
+            "enrolment_draws": DRAWS,
         },
         "evaluation": POLICY
         | {"margin": 0.05, "primary": ""}
@@ -104,6 +106,7 @@ def make_study(folder: Path, rejected: int = 1, withheld: tuple[str, ...] = (), 
         for number, target in enumerate(made.targets, start=2):
             table = table.set_column(number, target, pa.nulls(len(table), pa.float64()))
         write_parquet(made.labels(split), table)
+        made.cut_labels(split)
     made.evaluate()
     made.study()
     complete(made, rejected)

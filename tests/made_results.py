@@ -4,6 +4,7 @@ The shift is planted: similar vectors go with similar label means and spreads, a
 differ within a speaker by a score that predictions see with noise.
 """
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from ser.evaluation.label_shift import study_label_shift
 from ser.evaluation.protocol import check_protocol
 from ser.evaluation.tables import score_runs
 from ser.files import write_json
-from ser.formats.parquet import write_parquet
-from ser.statistics.enrolment import enrolment_order
+from ser.formats.csv_files import format_rows
+from ser.formats.parquet import read_parquet, write_parquet
 
 TARGETS = ["valence", "arousal"]
 METHODS = [
@@ -29,14 +30,23 @@ METHODS = [
     {"name": "mu_sigma_mfcc", "similarity": "mfcc"},
     {"name": "enrol_1", "enrolment": 1},
     {"name": "enrol_5", "enrolment": 5},
-    {"name": "enrol_20", "enrolment": 20},
+    {"name": "enrol_10", "enrolment": 10},
     {"name": "random_k", "neighbours": "random"},
     {"name": "global", "neighbours": "all"},
+    {"name": "mu_sigma_pooled", "statistics": "pooled"},
+    {"name": "mu_sigma_gated", "gate": True},
+    {"name": "labels_5", "enrolment": 5, "enrolment_labels": True},
 ]
+DRAWS = 3  # of which utterances are enrolled
 SPEAKERS = {"train": 60, "validation": 20, "test": 24}
 WIDTH = 12
 POLICY = {"min_utterances": 2, "constant_labels": "omit"}
 BOOTSTRAP = {"draws": 500, "seed": 1}
+
+
+def enrolment_order(utterance_ids: list[str], draw: int) -> list[str]:
+    """A speaker's utterances in the order in which a draw enrols them, by the formula in the documents."""
+    return sorted(utterance_ids, key=lambda name: hashlib.sha256(f"{draw} {name}".encode()).hexdigest())
 
 
 class MadeResults:
@@ -76,6 +86,8 @@ class MadeResults:
         score = rng.normal(size=(len(ids), len(self.targets)))
         labels = mean[speaker] + spread[speaker] * score
         self._write("labels", split, ids, speaker_ids, labels)
+        if split != "train":
+            self.cut_labels(split)
         for ablation in self.ablations:
             for seed in self.seeds:
                 noise = np.random.default_rng([seed, len(ablation), count])
@@ -85,7 +97,7 @@ class MadeResults:
                 where = f"{ablation}/seed-{seed}/{split}"
                 self._write("predictions", where, ids, speaker_ids, values.astype(np.float32))
                 vectors = kind @ mixing + 0.2 * noise.normal(size=(count, WIDTH)) + 5
-                self._write_vectors(where, names, vectors, ids, utterances, noise)
+                self._write_vectors(where, names, vectors, ids, speaker, noise)
         vectors = (kind @ mixing + 0.5 * rng.normal(size=(count, WIDTH)) + 5).astype(np.float32)
         write_json(
             self.root / f"speakers/{split}/shard-000.json",
@@ -104,23 +116,40 @@ class MadeResults:
         columns |= {target: values[:, t] for t, target in enumerate(self.targets)}
         write_parquet(self.root / kind / f"{where}.parquet", pa.table(columns))
 
-    def _write_vectors(self, where, names, vectors, ids, utterances, rng) -> None:
+    def _write_vectors(self, where, names, vectors, ids, speaker, rng) -> None:
         kind = pa.list_(pa.float32())
         columns = {"speaker_id": pa.array(names, pa.string()), "vector": pa.array(list(vectors), kind)}
         write_parquet(self.root / "speaker_vectors" / f"{where}.parquet", pa.table(columns))
-        rows = [
-            (name, utterance, rank, vector + 0.3 * rng.normal(size=WIDTH))
-            for number, (name, vector) in enumerate(zip(names, vectors, strict=True))
-            for rank, utterance in enumerate(enrolment_order(ids[number * utterances : (number + 1) * utterances])[:20])
-        ]
-        speakers, firsts, ranks, values = zip(*rows, strict=True) if rows else ((), (), (), ())
+        values = vectors[speaker] + 0.3 * rng.normal(size=(len(ids), WIDTH))
         columns = {
-            "speaker_id": pa.array(speakers, pa.string()),
-            "utterance_id": pa.array(firsts, pa.string()),
-            "rank": pa.array(ranks, pa.int64()),
-            "vector": pa.array(list(values), kind),
+            "utterance_id": pa.array(ids, pa.string()),
+            "speaker_id": pa.array([names[s] for s in speaker], pa.string()),
+            "vector": pa.array(list(values.astype(np.float16)), pa.list_(pa.float16())),
         }
         write_parquet(self.root / "enrolment_vectors" / f"{where}.parquet", pa.table(columns))
+
+    def cut_labels(self, split: str) -> None:
+        """The labels that labelled enrolment may see, as the index cuts them out of the sheet."""
+        most = max([m["enrolment"] for m in self.methods if m.get("enrolment_labels")], default=0)
+        by_speaker = {}
+        for row in read_parquet(self.labels(split)).to_pylist():
+            by_speaker.setdefault(row["speaker_id"], {})[row["utterance_id"]] = row
+        rows = [
+            (draw, *utterances[name].values())
+            for draw in range(DRAWS)
+            for utterances in by_speaker.values()
+            for name in enrolment_order(list(utterances), draw)[:most]
+        ]
+        path = Path(self.enrolment_labels(split))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(format_rows(("draw", "utterance_id", "speaker_id", *self.targets), rows), encoding="utf-8")
+
+    def enrolment_labels(self, split: str) -> str:
+        return str(self.root / f"manifests/{split}/enrolment_labels.csv")
+
+    @property
+    def labelled(self) -> bool:
+        return any(method.get("enrolment_labels") for method in self.methods)
 
     def labels(self, split: str) -> str:
         return str(self.root / f"labels/{split}.parquet")
@@ -139,6 +168,7 @@ class MadeResults:
             "predictions": self.seed_files("predictions", ablation, split),
             "fused": self.seed_files("speaker_vectors", ablation, split),
             "enrolment": self.seed_files("enrolment_vectors", ablation, split),
+            "enrolment_labels": [self.enrolment_labels(split)] if self.labelled and split != "train" else [],
             "encoder": [str(self.root / f"encoder_summaries/demo/{split}.parquet")],
             "mfcc": [str(self.root / f"speakers/{split}/shard-000.json")],
         }
@@ -154,6 +184,8 @@ class MadeResults:
             "methods": self.methods,
             "k": [1, 2, 3, 5, 10, 20, 50, 100],
             "alpha": [0, 0.25, 0.5, 0.75, 1],
+            "gate": [0.25, 0.5, 0.75, 1],
+            "enrolment_draws": DRAWS,
             "min_reference_utterances": 1,
             "policy": POLICY,
             "path": self.choices(ablation),
@@ -169,6 +201,7 @@ class MadeResults:
             "seeds": self.seeds,
             "targets": self.targets,
             "methods": self.methods,
+            "enrolment_draws": DRAWS,
             "min_reference_utterances": 1,
             "random_draws": 10,
             "random_seed": 1,
@@ -185,6 +218,7 @@ class MadeResults:
             "targets": self.targets,
             "policy": POLICY,
             "path": str(self.root / "protocol.json"),
+            "enrolment_labels": {s: self.enrolment_labels(s) for s in self.evaluated} if self.labelled else {},
         }
         check_protocol(**given | changes)
 
@@ -207,6 +241,7 @@ class MadeResults:
             "contrast_table": str(self.root / "contrast_table.csv"),
             "speaker_table": str(self.root / "speaker_table.csv"),
             "speaker_summary": str(self.root / "speaker_summary.csv"),
+            "enrolment_curve": str(self.root / "enrolment_curve.csv"),
         }
         score_runs(**given | changes)
 

@@ -1,4 +1,4 @@
-"""Calibrate an ablation's predictions of one split, without any label of its speakers."""
+"""Calibrate an ablation's predictions of one split, of its labels with those of enrolled utterances at most."""
 
 from ser import log
 from ser.evaluation.calibration import calibrate_split
@@ -14,6 +14,7 @@ calibrate_split(
     seeds=snakemake.params.seeds,
     targets=snakemake.params.targets,
     methods=options["methods"],
+    enrolment_draws=options["enrolment_draws"],
     min_reference_utterances=options["min_reference_utterances"],
     random_draws=options["random_draws"],
     random_seed=options["random_seed"],

@@ -1,5 +1,7 @@
 """Stop before scoring if the protocol of the study is broken."""
 
+from pathlib import Path
+
 from ser import log
 from ser.evaluation.protocol import check_protocol
 
@@ -13,4 +15,5 @@ check_protocol(
     targets=params.targets,
     policy=params.policy,
     path=snakemake.output[0],
+    enrolment_labels={Path(path).parts[-2]: path for path in snakemake.input.enrolment_labels},
 )

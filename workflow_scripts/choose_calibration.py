@@ -1,4 +1,4 @@
-"""Choose k and alpha of an ablation's calibrations on validation speakers."""
+"""Choose k, alpha and the gate of an ablation's calibrations on validation speakers."""
 
 from ser import log
 from ser.evaluation.calibration import choose_calibration
@@ -16,6 +16,8 @@ choose_calibration(
     methods=options["methods"],
     k=options["k"],
     alpha=options["alpha"],
+    gate=options["gate"],
+    enrolment_draws=options["enrolment_draws"],
     min_reference_utterances=options["min_reference_utterances"],
     policy=snakemake.params.policy,
     path=snakemake.output[0],

@@ -19,4 +19,5 @@ embed.embed_shard(
     reuse_dir=snakemake.params.reuse_dir,
     fingerprint=snakemake.params.fingerprint,
     vectors_path=snakemake.input.get("vectors"),
+    output=snakemake.params.output,
 )

@@ -11,11 +11,15 @@ from ser.heads.prediction import load_heads, predict_split  # noqa: E402 - Tenso
 
 ablation = Ablation.read(snakemake.params.ablation)
 fix_numerics(ablation.training["threads"])
-predict_split(
-    heads=load_heads(dict(zip(snakemake.params.seeds, snakemake.input.models, strict=True))),
-    ablation=ablation,
-    embeddings=snakemake.input.embeddings,
-    speakers=snakemake.input.speakers,
-    targets=snakemake.params.targets,
-    results=snakemake.params.predicted.replace("{split}", snakemake.wildcards.split),
-)
+heads = load_heads(dict(zip(snakemake.params.seeds, snakemake.input.models, strict=True)))
+# Heads that were trained with an encoder of their own read its features alone.
+groups = [{seed: head} for seed, head in heads.items()] if ablation.finetune else [heads]
+for group in groups:
+    predict_split(
+        heads=group,
+        ablation=ablation,
+        embeddings=snakemake.input[f"seed_{next(iter(group))}" if ablation.finetune else "embeddings"],
+        speakers=snakemake.input.speakers,
+        targets=snakemake.params.targets,
+        results=snakemake.params.predicted.replace("{split}", snakemake.wildcards.split),
+    )

@@ -10,6 +10,7 @@ record_provenance(
     config=json.loads(snakemake.params.config),
     ablations=snakemake.params.ablations,
     scripts=snakemake.params.scripts,
-    tables=snakemake.input,
+    table=snakemake.input.table,
+    beside=snakemake.input.beside,
     path=snakemake.output[0],
 )

@@ -2,18 +2,25 @@
 
 from ser import log
 from ser.config.ablation import Ablation
+from ser.encoders.past import find_hearing
 from ser.evaluation.tables import score_runs
 
 log.to_file(snakemake.log[0])
 params = snakemake.params
+ablations = {name: Ablation.read(values) for name, values in params.ablations.items()}
+hearing = find_hearing(
+    encoders={name: ablation.encoder for name, ablation in ablations.items()},
+    heard=dict(zip(params.encoders, snakemake.input.heard, strict=True)),
+    manifests=snakemake.input.test_manifests,
+)
 score_runs(
     labels=dict(zip(params.splits, snakemake.input.labels, strict=True)),
     train_labels=snakemake.input.train_labels,
     calibrated=snakemake.input.calibrated,
     choices=dict(zip(params.ablations, snakemake.input.choices, strict=True)),
-    cards=dict(zip(params.encoders, snakemake.input.cards, strict=True)),
-    ablations={name: Ablation.read(values) for name, values in params.ablations.items()},
-    hearing=params.hearing,
+    cards=dict(zip([*params.encoders, *params.tuned], snakemake.input.cards, strict=True)),
+    ablations=ablations,
+    hearing=[*params.personalised, *hearing],
     methods=params.methods,
     targets=params.targets,
     baseline=params.baseline,
@@ -24,4 +31,5 @@ score_runs(
     contrast_table=snakemake.output.contrast_table,
     speaker_table=snakemake.output.speaker_table,
     speaker_summary=snakemake.output.speaker_summary,
+    enrolment_curve=snakemake.output.enrolment_curve,
 )

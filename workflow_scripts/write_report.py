@@ -17,6 +17,7 @@ write_report(
                 "contrast_table",
                 "speaker_table",
                 "speaker_summary",
+                "enrolment_curve",
                 "label_shift",
                 "label_shift_correlations",
             ),

@@ -1,6 +1,7 @@
 """Adaptive pre-training: what it writes, that it goes on where it was, and that nothing but its inputs decides it."""
 
 import csv
+import hashlib
 import os
 import pickle
 import socket
@@ -21,13 +22,15 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from ser.adaptation import adapt as adaptation
 from ser.adaptation import pseudo_labels, speaker_embeddings
-from ser.adaptation.clusters import read_clusters, read_frame_labels
+from ser.adaptation.clusters import read_clusters, read_clusters_past, read_frame_labels
 from ser.adaptation.masked_prediction import MaskedPrediction
 from ser.adaptation.neighbours import place_speakers
 from ser.adaptation.prediction_head import load_head, read_vectors
 from ser.encoders import pretrained, speaker_summaries
+from ser.encoders.past import Past, read_past
 from ser.files import DataError, read_json, sha256
 from ser.formats.csv_files import format_rows
+from ser.formats.encoder_folder import HEAD
 from ser.formats.manifest import Utterance
 from ser.formats.tfrecord import Record, write
 from ser.optimisation import trainer
@@ -37,7 +40,15 @@ LABELS = {"features": "mfcc", "layer": -1, "clusters": 6, "frames": 500, "seed":
 SETTINGS = {
     **{"epochs": 2, "learning_rate": 1e-3, "head_learning_rate": 1e-2, "warmup": 0.1, "batch_seconds": 2},
     **{"crop_seconds": 1, "accumulate": 1, "clip": 10, "freeze_front": False, "mask_probability": 0.08},
-    **{"mask_length": 10, "code_width": 8, "temperature": 0.1, "precision": "float32", "seed": 1, "threads": 1},
+    **{
+        "mask_length": 10,
+        "code_width": 8,
+        "temperature": 0.1,
+        "feature_penalty": 0,
+        "precision": "float32",
+        "seed": 1,
+        "threads": 1,
+    },
     **{"gpus": 1, "checkpoint_steps": 2},
 }
 TAPT = {"adaptation": "tapt", "position": "last", "splits": ["train"]}
@@ -73,7 +84,7 @@ def corpus(tmp_path_factory):
         num_conv_pos_embedding_groups=4,
         **dict.fromkeys(DROPOUTS, 0.1),
     )
-    pretrained.save(HubertModel(config), Wav2Vec2FeatureExtractor(do_normalize=True), folder / "base")
+    pretrained.save(HubertModel(config), Wav2Vec2FeatureExtractor(do_normalize=True), folder / "base", Past())
     shards = {}
     for split, speakers in SPEAKERS.items():
         utterances, records = [], []
@@ -135,12 +146,38 @@ def test_an_adapted_encoder_is_whole_and_says_what_it_came_from(corpus, tmp_path
         weights["feature_projection.projection.weight"], base["feature_projection.projection.weight"]
     )
     card = read_json(tmp_path / "out" / "card.json")
-    assert card["adaptation"] == "tapt" and card["heard"] == ["train"] and card["clusters"] == 6
+    assert card["adaptation"] == "tapt" and card["clusters"] == 6
+    files = sorted((corpus[0] / "train").iterdir())
+    heard = sorted(sha256(path)[:16] for path in files)
+    name = hashlib.sha256("\n".join(heard).encode()).hexdigest()[:16]
+    assert card["heard"] == [f"train{what}: {len(files)} audio files, {name}" for what in (" (clusters)", "")]
+    assert (tmp_path / "out" / "heard.txt").read_text().split() == heard
     assert card["weights_sha256"] == sha256(tmp_path / "out" / "model.safetensors")
     assert "speaker_vectors" not in weights
     assert not (tmp_path / "checkpoint.pt").exists() and list((tmp_path / "tensorboard").iterdir())
     pretrained.prepare(str(tmp_path / "out"), None, tmp_path / "again")  # as any other encoder
-    assert read_json(tmp_path / "again" / "card.json")["adaptation"] == "tapt"
+    again = read_json(tmp_path / "again" / "card.json")
+    assert (again["adaptation"], again["heard"], again["origin"]) == ("tapt", card["heard"], card)
+    assert (tmp_path / "again" / "heard.txt").read_text().split() == heard
+
+
+def test_what_the_base_and_the_clusters_heard_goes_on_the_card_too(corpus, tmp_path):
+    """Before, an encoder that went on from one that had heard test audio said that it had heard `train` alone."""
+    folder, shards = corpus
+    run((folder, shards | {"train": shards["validation"]}), tmp_path / "first", TAPT | {"splits": ["test"]})
+    run(corpus, tmp_path / "second", base=tmp_path / "first")
+    told = read_json(tmp_path / "second" / "card.json")["heard"]
+    assert [sentence.split(":")[0] for sentence in told] == ["train (clusters)", "test", "train"]
+    heard = {sha256(path)[:16] for split in SPEAKERS for path in (folder / split).iterdir()}
+    assert read_past(tmp_path / "second", "second").lines == heard
+    common = {"options": LABELS, "audio": AUDIO, "device": "cpu", "threads": 1}
+    given = [None, str(tmp_path / "first" / "adaptation.safetensors"), tmp_path / "clusters.safetensors"]
+    pseudo_labels.make_clusters([], *given, **common)
+    assert [sentence.split(":")[0] for sentence in read_clusters_past(given[2]).told] == ["train (clusters)", "test"]
+    layer = [str(tmp_path / "second" / "card.json"), None, tmp_path / "clusters.safetensors"]
+    options = LABELS | {"features": "layer"}
+    pseudo_labels.make_clusters(shards["train"][0], *layer, **common | {"options": options})
+    assert read_clusters_past(layer[2]).lines == heard
 
 
 def test_the_curve_has_a_validation_loss_before_and_after_each_epoch_and_falls(corpus, tmp_path):
@@ -214,11 +251,11 @@ def test_a_base_pre_trained_on_the_same_clusters_keeps_its_prediction_head(corpu
         AcceleratorState._reset_state(True)
         model = MaskedPrediction(pretrained.load(base)[0], 6, code_width=8)
         centroids = read_clusters(folder / "clusters.safetensors")
-        start[name] = load_head(model, base / pretrained.HEAD, centroids), model.codes.detach().clone()
+        start[name] = load_head(model, base / HEAD, centroids), model.codes.detach().clone()
     assert start["kept"][0] and torch.equal(start["kept"][1], first["codes"])
     assert not start["new"][0]
     model = MaskedPrediction(pretrained.load(tmp_path / "first")[0], 6, code_width=8)
-    assert not load_head(model, tmp_path / "first" / pretrained.HEAD, centroids + 1)  # other clusters
+    assert not load_head(model, tmp_path / "first" / HEAD, centroids + 1)  # other clusters
 
 
 def test_utterances_that_are_too_short_are_no_reason_to_stop_unless_all_are(corpus, tmp_path, monkeypatch):
@@ -243,7 +280,7 @@ def test_two_processes_train_as_one_with_twice_the_batches(corpus, tmp_path):
         hubert, extractor = pretrained.load(folder / "base")
         for name in DROPOUTS:
             setattr(hubert.config, name, 0.0)
-        pretrained.save(hubert, extractor, folder / "calm")
+        pretrained.save(hubert, extractor, folder / "calm", Past())
     whole = adapt(corpus, tmp_path / "one" / "out", TAPT, "calm", accumulate=2)
     AcceleratorState._reset_state(True)
     # in a Python of its own: processes that are forked after torch's threads have started may wait for ever

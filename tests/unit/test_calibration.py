@@ -1,16 +1,16 @@
 """The calibration stage on made-up results: against a plain reading of the method, and its degenerate cases."""
 
-import hashlib
 import json
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from made_results import METHODS, TARGETS, MadeResults
+from made_results import DRAWS, METHODS, TARGETS, MadeResults
+from read_results import by_speaker, choice_of, nearest, read, read_vectors
 
 from ser.config.calibration_methods import Method, check_studied, read_methods
-from ser.files import DataError, read_json
+from ser.files import DataError, read_json, write_json
 from ser.formats.parquet import read_parquet, write_parquet
 from ser.statistics.ccc import compute_ccc
 
@@ -20,37 +20,6 @@ def made(tmp_path_factory):
     results = MadeResults(tmp_path_factory.mktemp("made"))
     results.evaluate()
     return results
-
-
-def read(path):
-    return read_parquet(path).to_pylist()
-
-
-def by_speaker(rows, target):
-    values = {}
-    for row in rows:
-        values.setdefault(row["speaker_id"], []).append(row[target])
-    return {speaker: np.array(v, float) for speaker, v in values.items()}
-
-
-def nearest(vectors, references, speaker, k):
-    """The k most similar training speakers, by the cosine written out."""
-
-    def cosine(other):
-        a, b = np.array(vectors[speaker]), np.array(references[other])
-        return a @ b / np.sqrt((a @ a) * (b @ b))
-
-    return sorted(references, key=cosine, reverse=True)[:k]
-
-
-def read_vectors(path):
-    return {row["speaker_id"]: row["vector"] for row in read(path)}
-
-
-def choice_of(made, ablation, seed, calibration, target):
-    choices = read_json(made.choices(ablation))["choices"]
-    key = (seed, calibration, target)
-    return next(c for c in choices if (c["seed"], c["calibration"], c["target"]) == key)
 
 
 def calibrate_plainly(made, ablation, seed_number, split, target, shift, k):
@@ -98,36 +67,85 @@ def test_the_file_is_as_the_contract_says(made):
     for column in ("utterance_id", "speaker_id", *TARGETS):
         assert none[column].to_pylist() == predictions[column].to_pylist()
     names = list(dict.fromkeys(table["calibration"].to_pylist()))
-    draws = [f"random_k/{draw:02d}" for draw in range(10)]
-    # enrol_20 has no rows: no speaker has more than 15 utterances
-    methods = [m["name"] for m in METHODS if m["name"] not in ("random_k", "enrol_20")]
-    assert names == ["none", *methods[:-1], *draws, "global"]
+    expected = ["none"]
+    for method in METHODS:
+        draws = 10 if method.get("neighbours") == "random" else DRAWS if method.get("enrolment") else 0
+        expected += [f"{method['name']}/{draw:02d}" for draw in range(draws)] or [method["name"]]
+    assert names == expected
 
 
-def test_enrolment_uses_the_first_utterances_and_leaves_them_out(made):
-    rows = read(made.seed_files("calibrated", "baseline", "test")[0])
-    ids = {}
-    for row in rows:
-        ids.setdefault(row["calibration"], {}).setdefault(row["speaker_id"], []).append(row["utterance_id"])
-    for speaker, everything in ids["none"].items():
-        first = sorted(everything, key=lambda i: hashlib.sha256(i.encode()).hexdigest())[:5]
-        assert sorted(ids["enrol_5"][speaker]) == sorted(set(everything) - set(first))
-    # mean of the calibrated enrolment predictions would be the neighbours'; the slope is target / own spread of those 5
-    target = "valence"
-    speaker = "test 003"
-    own = {row["utterance_id"]: row[target] for row in rows if row["calibration"] == "none"}
-    first = sorted(ids["none"][speaker], key=lambda i: hashlib.sha256(i.encode()).hexdigest())[:5]
-    y = np.array([own[i] for i in first], float)
-    enrolment = read(made.seed_files("enrolment_vectors", "baseline", "test")[0])
-    vector = np.mean([row["vector"] for row in enrolment if row["utterance_id"] in first], axis=0)
-    k = choice_of(made, "baseline", made.seeds[0], "enrol_5", target)["k"]
-    references = read_vectors(made.seed_files("speaker_vectors", "baseline", "train")[0])
+def test_pooled_statistics_are_those_of_the_neighbours_labels_together(made):
+    target, seed_number = "arousal", 1
+    choice = choice_of(made, "baseline", made.seeds[seed_number], "mu_sigma_pooled", target)
     labels = by_speaker(read(made.labels("train")), target)
-    similar = nearest({speaker: vector}, references, speaker, k)
-    mean, std = (np.mean([f(labels[s]) for s in similar]) for f in (np.mean, np.std))
-    found = {row["utterance_id"]: row[target] for row in rows if row["calibration"] == "enrol_5"}
-    for utterance in ids["enrol_5"][speaker]:
-        assert found[utterance] == pytest.approx((own[utterance] - y.mean()) / y.std() * std + mean, abs=1e-5)
+    references, vectors = (
+        read_vectors(made.seed_files("speaker_vectors", "baseline", split)[seed_number]) for split in ("train", "test")
+    )
+    rows = read(made.seed_files("calibrated", "baseline", "test")[seed_number])
+    for speaker, values in by_speaker([r for r in rows if r["calibration"] == "mu_sigma_pooled"], target).items():
+        pooled = np.concatenate([labels[s] for s in nearest(vectors, references, speaker, choice["k"])])
+        assert (values.mean(), values.std()) == pytest.approx((pooled.mean(), pooled.std()), abs=1e-5)
+
+
+def test_a_gate_leaves_alone_those_who_are_more_similar_than_its_threshold(made):
+    """Thresholds of the grid are quantiles of the validation speakers' similarity, and are applied as they are."""
+    target, seed_number = "valence", 0
+    choice = choice_of(made, "other", made.seeds[seed_number], "mu_sigma_gated", target)
+    plain = choice_of(made, "other", made.seeds[seed_number], "mu_sigma", target)
+    assert choice["a_ccc"] >= plain["a_ccc"]  # no threshold is one of the grid
+    files = {s: made.seed_files("speaker_vectors", "other", s)[seed_number] for s in made.splits}
+    vectors = {split: read_vectors(path) for split, path in files.items()}
+
+    def similarity(split, speaker, k):
+        own = np.array(vectors[split][speaker])
+        other = np.array([vectors["train"][s] for s in nearest(vectors[split], vectors["train"], speaker, k)])
+        return np.mean(other @ own / np.linalg.norm(other, axis=1) / np.linalg.norm(own))
+
+    for k in (1, 5, 60):
+        limits = [point["max_similarity"] for point in choice["curve"] if point["k"] == k]
+        known = sorted(similarity("validation", s, k) for s in vectors["validation"])
+        assert limits[:3] == pytest.approx([known[4], known[9], known[14]], abs=1e-6)  # of 20 speakers
+        assert limits[3] is None
+    # with a threshold that parts the test speakers
+    gate = {"name": "mu_sigma_gated", "gate": True}
+    gated = MadeResults(made.root.parent / "gate", ["baseline"], [1], methods=[gate, {"name": "mu_sigma"}])
+    gated.choose("baseline", k=[5], gate=[0.5])
+    chosen = choice_of(gated, "baseline", 1, "mu_sigma_gated", target)
+    gated.calibrate("baseline", "test")
+    rows = read(gated.seed_files("calibrated", "baseline", "test")[0])
+    values = {
+        name: by_speaker([r for r in rows if r["calibration"] == name], target)
+        for name in ("none", "mu_sigma_gated", "mu_sigma")
+    }
+    files = [gated.seed_files("speaker_vectors", "baseline", split)[0] for split in ("train", "test")]
+    vectors = dict(zip(("train", "test"), map(read_vectors, files), strict=True))
+    moved = {speaker: similarity("test", speaker, 5) <= chosen["max_similarity"] for speaker in vectors["test"]}
+    assert 0 < sum(moved.values()) < len(moved)
+    for speaker, value in values["mu_sigma_gated"].items():
+        np.testing.assert_array_equal(value, values["mu_sigma" if moved[speaker] else "none"][speaker])
+
+
+def test_mfcc_similarity_is_blind_to_the_level_of_recordings(made):
+    """-10 dB of all files of a speaker is a lower c0, by 10 times the root of 128 bands, and nothing else."""
+    made.calibrate("baseline", "test")
+    before = (made.root / "calibrated/baseline/seed-1/test.parquet").read_bytes()
+    path = made.root / "speakers/test/shard-000.json"
+    text = path.read_text()
+    speakers = read_json(path)
+    for entry in list(speakers.values())[::2]:
+        entry["mfcc"][0] -= 10 * np.sqrt(128)
+    write_json(path, speakers)
+    made.calibrate("baseline", "test")
+    path.write_text(text)
+    assert (made.root / "calibrated/baseline/seed-1/test.parquet").read_bytes() == before
+
+
+def test_left_out_training_speakers_are_counted(tmp_path):
+    made = MadeResults(tmp_path, ["baseline"], [1], methods=METHODS[:1])
+    labels = read_parquet(made.labels("train"))
+    write_parquet(made.labels("train"), labels.slice(12))  # 3 of the first speaker are left
+    made.choose("baseline", min_reference_utterances=5)
+    assert read_json(made.choices("baseline"))["references"] == {"used": 59, "few_utterances": 1}
 
 
 def test_controls_differ_from_plain_pldc_in_the_neighbours_only(made):
@@ -199,9 +217,6 @@ def test_one_utterance_and_constant_predictions(tmp_path):
     constant = pa.array(np.full(len(table), 3.7, np.float32))
     table = table.set_column(2, "valence", constant).slice(14, 16)  # 1 of the first speaker, all of the next
     write_parquet(path, table)
-    path = made.seed_files("enrolment_vectors", "baseline", "test")[0]
-    enrolment = read_parquet(path)
-    write_parquet(path, enrolment.filter(pc.is_in(enrolment["utterance_id"], table["utterance_id"].combine_chunks())))
     made.choose("baseline")
     made.calibrate("baseline", "test")
     rows = read(made.seed_files("calibrated", "baseline", "test")[0])
@@ -209,7 +224,8 @@ def test_one_utterance_and_constant_predictions(tmp_path):
         values = by_speaker([r for r in rows if r["calibration"] == name], "valence")
         assert {s: len(v) for s, v in values.items()} == {"test 000": 1, "test 001": 15}
         assert all(np.isfinite(v).all() and np.ptp(v) == 0 for v in values.values())
-    assert set(by_speaker([r for r in rows if r["calibration"] == "enrol_1"], "valence")) == {"test 001"}
+    for draw in range(DRAWS):
+        assert set(by_speaker([r for r in rows if r["calibration"] == f"enrol_1/0{draw}"], "valence")) == {"test 001"}
 
 
 def test_an_empty_split_gives_an_empty_file(tmp_path):
@@ -258,7 +274,15 @@ def test_labels_and_predictions_that_are_not_numbers(tmp_path):
     [
         ([{"name": "a"}, {"name": "a"}], "'a' is there twice"),
         ([{"name": "a", "enrolment": 5, "similarity": "mfcc"}], "'a': enrolment compares the fused vectors"),
-        ([{"name": "a", "neighbours": "all", "shrinkage": True}], "'a': weighting and shrinkage go with"),
+        ([{"name": "a", "neighbours": "all", "shrinkage": True}], "'a': weighting, shrinkage and gate go with"),
+        ([{"name": "a", "neighbours": "random", "gate": True}], "'a': weighting, shrinkage and gate go with"),
+        (
+            [{"name": "a", "enrolment": 5, "gate": True}],
+            "'a': enrolment goes with neither random neighbours nor a gate",
+        ),
+        ([{"name": "a", "enrolment": 5, "neighbours": "random"}], "'a': enrolment goes with neither random neighbours"),
+        ([{"name": "a", "enrolment_labels": True}], "'a': enrolment_labels needs enrolment"),
+        ([{"name": "a", "enrolment": 5, "enrolment_labels": True, "shrinkage": True}], "goes without shrinkage"),
     ],
 )
 def test_methods_that_contradict_themselves(entries, message):

@@ -14,7 +14,7 @@ from ser.tracing.comparison_text import format_comparison
 
 SCRIPT = Path(__file__).parents[2] / "workflow_scripts" / "compare.py"
 ABLATIONS = ("base", "mfcc", "weighted")
-CALIBRATIONS = ("none", "mu", "sigma", "oracle (test labels)")
+CALIBRATIONS = ("none", "mu", "sigma", "ceiling of A-CCC (test labels)")
 SPLITS = ("validation", "test", "test2")
 
 
@@ -220,7 +220,7 @@ def test_cells_and_files_that_only_one_run_has():
     assert (differences[0].figures["o_ccc"], differences[0].share) == ((None, 0.5), None)
     text = format_comparison(changes, differences, 36)
     assert "new.wav: only in the second run" in text and "test.wav: only in the first run" in text
-    assert "  -      weighted · oracle (test labels) · valence · test2  none -> 0.5000" in text
+    assert "  -      weighted · ceiling of A-CCC (test labels) · valence · test2  none -> 0.5000" in text
 
 
 def test_cells_that_nothing_accounts_for_are_said():

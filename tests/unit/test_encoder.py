@@ -25,7 +25,7 @@ SHAPE = {
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
 }
-FILES = ["card.json", "config.json", "model.safetensors", "preprocessor_config.json"]
+FILES = ["card.json", "config.json", "heard.txt", "model.safetensors", "preprocessor_config.json"]
 
 
 def make(folder, model_class=HubertModel, **config):
@@ -118,7 +118,15 @@ def test_half_precision_and_several_files_are_brought_together(base, tmp_path):
 def test_random_initialisation_stays_on_the_card(base, tmp_path):
     (base / "card.json").write_text('{"weights": "random-init"}')
     pretrained.prepare(str(base), None, tmp_path / "out")
-    assert read_json(tmp_path / "out/card.json")["weights"] == "random-init"
+    card = read_json(tmp_path / "out/card.json")
+    assert (card["weights"], card["heard"], card["origin"]) == ("random-init", [], {"weights": "random-init"})
+
+
+def test_the_card_says_whether_the_past_is_known(base, tmp_path):
+    pretrained.prepare(str(base), None, tmp_path / "out")
+    card = read_json(tmp_path / "out/card.json")
+    assert (card["heard"], card["origin"]) == ([f"{base}: unknown"], None)
+    assert (tmp_path / "out/heard.txt").read_text() == ""
 
 
 def test_no_preprocessor_means_hubert_s_own_and_is_logged(base, tmp_path, caplog):
@@ -369,4 +377,5 @@ def test_a_branch_is_resolved_once(base, tmp_path, monkeypatch):
 
 def test_an_encoder_elsewhere_is_named_without_its_path(base, tmp_path):
     pretrained.prepare(str(base), None, tmp_path / "out")
-    assert read_json(tmp_path / "out/card.json")["base"] == ".../base"
+    card = (tmp_path / "out/card.json").read_text()
+    assert ".../base" in card and str(tmp_path) not in card

@@ -13,18 +13,20 @@ import pytest
 from made_provenance import add_provenance
 from made_results import METHODS, SPEAKERS, MadeResults
 
-from ser.evaluation.cells import ORACLE, SPEAKER_MEAN
+from ser.evaluation.cells import CEILING_O, ORACLE, SPEAKER_MEAN
 from ser.files import DataError, read_json, sha256, write_json
+from ser.tracing.comparison import summarise
 from ser.tracing.explanation import explain_cell
 from ser.tracing.explanation_text import format_explanation
 
 SCRIPT = Path(__file__).parents[2] / "workflow_scripts" / "explain.py"
+USED = (2, 3, 6, 8, 10, 12, 13, 14)  # of METHODS: one of each kind
 CELL = {"ablation": "other", "calibration": "mu_sigma", "target": "arousal", "split": "test"}
 
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory):
-    made = MadeResults(tmp_path_factory.mktemp("made"), methods=[METHODS[i] for i in (2, 3, 6, 8, 10)])
+    made = MadeResults(tmp_path_factory.mktemp("made"), methods=[METHODS[i] for i in USED])
     made.evaluate()
     add_provenance(made)
     return made
@@ -54,7 +56,7 @@ def score_again(made, ablation, calibration, target, split):
     return np.mean(pooled), np.mean(averaged)
 
 
-@pytest.mark.parametrize("calibration", ["none", "mu_sigma", "pldc_shrunk", "mu_sigma_mfcc", "enrol_5", "random_k"])
+@pytest.mark.parametrize("calibration", ["none", *(METHODS[i]["name"] for i in USED)])
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_figures_are_those_of_the_files(pristine, calibration, split):
     cell = CELL | {"calibration": calibration, "split": split}
@@ -66,7 +68,8 @@ def test_figures_are_those_of_the_files(pristine, calibration, split):
 
 
 @pytest.mark.parametrize(
-    ("ablation", "calibration"), [("baseline", ORACLE), ("baseline", "none"), (SPEAKER_MEAN, "none")]
+    ("ablation", "calibration"),
+    [("baseline", ORACLE), ("baseline", CEILING_O), ("baseline", "none"), (SPEAKER_MEAN, "none")],
 )
 def test_rows_without_neighbours(pristine, ablation, calibration):
     explained = explain_cell(pristine.root, **CELL | {"ablation": ablation, "calibration": calibration})
@@ -91,7 +94,7 @@ def test_neighbours_are_the_nearest_by_cosine(pristine):
             np.testing.assert_allclose(list(speaker["neighbours"].values()), nearest, atol=1e-6)  # vectors are float32
 
 
-@pytest.mark.parametrize("calibration", ["mu_sigma", "pldc_shrunk", "mu_sigma_mfcc", "enrol_5", "random_k"])
+@pytest.mark.parametrize("calibration", [METHODS[i]["name"] for i in USED])
 def test_neighbours_give_the_stored_predictions(pristine, calibration):
     explained = explain_cell(pristine.root, **CELL | {"calibration": calibration})
     assert [seed["seed"] for seed in explained["seeds"]] == pristine.seeds
@@ -167,6 +170,7 @@ def test_a_table_that_the_files_do_not_give(broken):
     mine = (rows[list(CELL)] == list(CELL.values())).all(axis=1)
     rows.loc[mine, "o_ccc"] = "0.999999"
     rows.to_csv(path, index=False)
+    write_json(broken / "provenance.json", read_json(broken / "provenance.json") | {"table_sha256": sha256(path)})
     explained = explain_cell(broken, **CELL)
     assert {name: values[0] for name, values in explained["differences"].items()} == {"o_ccc": "0.999999"}
     assert "NOT what the predictions and labels give now" in format_explanation(explained)
@@ -187,7 +191,7 @@ def test_a_k_that_is_not_the_stored_predictions(broken):
     ("wrong", "message"),
     [
         ({"ablation": "othr"}, "has no ablation 'othr'; did you mean 'other'"),
-        ({"calibration": "oracle"}, r"has no calibration 'oracle'; did you mean 'oracle \(test labels\)'"),
+        ({"calibration": "true mean and spread"}, r"did you mean 'true mean and spread \(test labels\)'"),
         ({"target": "xyz"}, "has no target 'xyz'; there are valence, arousal"),
         ({"split": "tests"}, "has no split 'tests'; did you mean 'test'"),
         ({"ablation": SPEAKER_MEAN, "calibration": "mu_sigma"}, "has no calibration 'mu_sigma'; there are none"),
@@ -198,11 +202,22 @@ def test_wrong_names_are_answered_with_near_ones(pristine, wrong, message):
         explain_cell(pristine.root, **CELL | wrong)
 
 
+@pytest.mark.parametrize("ask", [lambda results: explain_cell(results, **CELL), summarise])
+def test_a_table_that_was_made_without_its_provenance_is_not_explained(broken, ask):
+    """As `snakemake results/ablation_table.csv` leaves it after a change of the config or of anything else."""
+    ask(broken)
+    table = broken / "ablation_table.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    message = r"provenance.json: is of another table than .*; make it with: snakemake .* results/provenance.json$"
+    with pytest.raises(DataError, match=message):
+        ask(broken)
+
+
 @pytest.mark.parametrize(
     ("gone", "message"),
     [
         ("provenance.json", r"provenance.json: is not there; make it with: snakemake .* results/provenance.json"),
-        ("ablation_table.csv", r"is not there; make it with: snakemake .* results/ablation_table.csv"),
+        ("ablation_table.csv", r"ablation_table.csv: is not there; make it with: snakemake .* results/provenance.json"),
         (
             "models/other/seed-2/model.keras",
             r"model.keras: is gone; make it with: snakemake .* results/models/other/seed-2/model.keras",

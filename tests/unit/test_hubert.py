@@ -12,6 +12,7 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 from ser.audio.frames import HOP
 from ser.encoders import hubert, pretrained
 from ser.encoders.hubert import Encoder
+from ser.encoders.past import Past
 from ser.files import DataError
 
 PRE_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
@@ -36,7 +37,7 @@ def make(folder, do_normalize=True, **config):
         if "bias" in name or "norm" in name or "original0" in name:
             parameter.data.mul_(1 + 0.3 * torch.rand_like(parameter)).add_(0.05 * torch.randn_like(parameter))
     extractor = Wav2Vec2FeatureExtractor(do_normalize=do_normalize)
-    pretrained.save(model, extractor, folder)
+    pretrained.save(model, extractor, folder, Past())
     return extractor, model
 
 
@@ -194,7 +195,7 @@ def test_audio_too_short_for_a_frame_is_refused(tmp_path):
 
 def test_weights_that_are_not_the_cards_are_refused(tmp_path):
     model = HubertModel(HubertConfig(**TINY))
-    pretrained.save(model, Wav2Vec2FeatureExtractor(), tmp_path)
+    pretrained.save(model, Wav2Vec2FeatureExtractor(), tmp_path, Past())
     Encoder(tmp_path, "cpu")
     weights = tmp_path / "model.safetensors"
     content = bytearray(weights.read_bytes())

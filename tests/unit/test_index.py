@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 
@@ -10,7 +11,7 @@ from ser.corpus import index
 from ser.corpus.file_hashes import hash_files
 from ser.files import DataError, read_json, sha256
 from ser.formats import manifest
-from ser.formats.csv_files import format_rows
+from ser.formats.csv_files import format_rows, read_rows
 
 SETTINGS = {
     "layout": "csv",
@@ -67,6 +68,30 @@ def test_manifests_hold_every_utterance_once_sorted_with_its_hash(corpus):
                 assert row.speaker_id.startswith(split)
             seen += [row.utterance_id for row in rows]
     assert sorted(seen) == sorted(row["file"] for row in read_sheet(corpus))
+
+
+def test_labels_of_enrolled_utterances_are_cut_out(tmp_path, monkeypatch):
+    """Of each draw and speaker the first by the hash written out again, with the labels of the sheet; no training."""
+    monkeypatch.chdir(tmp_path)
+    make_corpus(tmp_path / "corpus", utterances=5, speakers={"train": 2, "validation": 2, "test": 2})
+    assert index.build(SETTINGS, {}).enrolment == {}
+    built = index.build(SETTINGS, {}, None, 3, 2)
+    assert set(built.enrolment) == {"validation", "test"} and index.load() == built
+    assert not (index.FOLDER / "train" / "enrolment_labels.csv").exists()
+    sheet = {row["file"]: row for row in read_sheet(tmp_path / "corpus")}
+    speakers = {row["speaker"] for row in sheet.values() if row["split"] == "test"}
+    expected = set()
+    for draw in range(3):
+        for speaker in speakers:
+            own = [name for name, row in sheet.items() if row["speaker"] == speaker]
+            order = sorted(own, key=lambda name: hashlib.sha256(f"{draw} {name}".encode()).hexdigest())
+            expected |= {(str(draw), name, speaker, *(float(sheet[name][t]) for t in TARGETS)) for name in order[:2]}
+    found = read_rows(index.FOLDER / "test" / "enrolment_labels.csv")
+    names = ("draw", "utterance_id", "speaker_id")
+    assert {(*(row[n] for n in names), *(float(row[t]) for t in TARGETS)) for row in found} == expected
+    assert len(found) == 3 * 2 * 2
+    index.build(SETTINGS, {})  # no method enrols with labels any more
+    assert not list(index.FOLDER.glob("*/enrolment_labels.csv"))
 
 
 def test_only_content_moves_a_manifest(corpus):

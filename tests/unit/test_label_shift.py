@@ -1,17 +1,26 @@
 """Shifts against numerical integration, and their correlations against numpy."""
 
 import csv
+import functools
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_results import METHODS, TARGETS, MadeResults
 from scipy.integrate import quad
-from scipy.stats import norm
+from scipy.stats import chi2, norm
 
-from ser.evaluation.label_shift import Gaussians, correlate, measure_label_shift, read_features
+from ser.evaluation.label_shift import (
+    VARIANCE_FLOOR,
+    Gaussians,
+    correlate,
+    correlate_given_n,
+    expect_divergence,
+    measure_label_shift,
+    read_features,
+)
 from ser.formats.parquet import read_parquet, write_parquet
 
 
@@ -29,10 +38,21 @@ def read_csv(path):
 
 
 def diverge(mean, variance, reference_mean, reference_variance):
-    speaker = Gaussians(["a"], np.array([9]), np.array([mean]), np.array([variance]))
-    return speaker.diverge(np.array(reference_mean), np.array(reference_variance))["a"]
+    """The divergence without what is subtracted from it."""
+    n = np.array([9])
+    speaker = Gaussians(["a"], n, np.array([mean]), np.array([variance]))
+    varied = np.sum(np.array(reference_variance) > 0)
+    return speaker.diverge(np.array(reference_mean), np.array(reference_variance))["a"] + varied * expect(9)
 
 
+@functools.cache
+def expect(n):
+    """Half of what ln chi-squared with n - 1 degrees of freedom falls short of ln n, by integration; no floor."""
+    mean = quad(lambda x: chi2(n - 1).pdf(np.exp(x)) * np.exp(x) * x, -60, 8, limit=200)[0]
+    return 0.5 * (np.log(n) - mean)
+
+
+@settings(deadline=None)  # the first call integrates
 @given(st.floats(-3, 3), st.floats(0.1, 3), st.floats(0.2, 3))
 def test_kl_against_integration(mean, std, reference):
     p, q = norm(mean, std), norm(0.5, reference)
@@ -45,7 +65,28 @@ def test_kl_adds_up_over_dimensions_and_skips_those_without_spread():
     one = diverge([1.0], [4.0], [0.0], [1.0])
     assert one == pytest.approx(0.5 * (4 + 1 - 1 - np.log(4)))
     assert diverge([1.0, 1.0, 3.0], [4.0, 4.0, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]) == pytest.approx(2 * one)
-    assert diverge([0.3], [2.0], [0.3], [2.0]) == 0
+    assert diverge([0.3], [2.0], [0.3], [2.0]) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 50])
+def test_speakers_like_the_training_set_have_no_shift_on_average(n):
+    """Before, 1,024 dimensions and 2 utterances made a shift of 1,006 nats of nothing."""
+    rng = np.random.default_rng(n)
+    drawn = rng.normal(3, 2, size=(4000, n, 16))
+    flat = np.full((4000, 1), 7.0)  # a dimension in which the training set does not vary adds nothing
+    mean, variance = (np.hstack([part, flat * scale]) for part, scale in ((drawn.mean(1), 1), (drawn.var(1), 0)))
+    speakers = Gaussians([str(s) for s in range(4000)], np.full(4000, n), mean, variance)
+    reference = [np.array([*[value] * 16, last]) for value, last in ((3.0, 7.0), (4.0, 0.0))]
+    shifts = np.array(list(speakers.diverge(*reference).values()))
+    assert abs(shifts.mean()) < 4 * shifts.std() / np.sqrt(4000)  # 4 standard errors of the simulation
+
+
+def test_what_chance_adds_is_exact_with_the_floor_too():
+    assert expect_divergence(np.array([50]))[0] == pytest.approx(expect(50), abs=1e-9)
+    floored = chi2(1)  # two utterances agree to a thousandth of the spread once in a thousand
+    below = quad(lambda x: floored.cdf(2 * np.exp(x)), -60, np.log(VARIANCE_FLOOR))[0] / 2
+    assert below > 0.001
+    assert expect_divergence(np.array([2]))[0] == pytest.approx(expect(2) - below, abs=1e-6)
 
 
 def test_speakers_without_a_distribution_are_left_out():
@@ -86,7 +127,7 @@ def test_a_row_of_the_study(made):
         own = {s["calibration"]: s for s in speakers if key.items() <= s.items()}
         assert row["ccc"] == own["none"]["ccc"] and row["gain"] == own["mu_sigma"]["delta_ccc"]
         y = np.array([r["arousal"] for r in table if r["speaker_id"] == row["speaker_id"]])
-        expected = diverge([y.mean()], [y.var()], [train.mean()], [train.var()])
+        expected = diverge([y.mean()], [y.var()], [train.mean()], [train.var()]) - expect(len(y))
         assert float(row["label_shift"]) == pytest.approx(expected, abs=1e-6)
 
 
@@ -99,6 +140,7 @@ def test_correlations_against_numpy(made):
         x, y = ([float(r[row[axis]]) for r in own] for axis in ("x", "y"))
         assert float(row["r"]) == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-4)  # the CSV has 6 decimals
         assert -1 <= float(row["r_low"]) <= float(row["r"]) <= float(row["r_high"]) <= 1
+        assert all(row[f"r_given_n{end}"] == row[f"r{end}"] for end in ("", "_low", "_high"))  # n is the same for all
     by_pair = {
         (r["x"], r["y"]): float(r["r"]) for r in found if (r["ablation"], r["target"]) == ("baseline", "valence")
     }
@@ -110,6 +152,28 @@ def test_too_few_speakers_or_no_spread_have_no_correlation():
     assert correlate([(1.0, 2.0), (1.0, 1.0), (1.0, 3.0)], 100, 1) == {"n_speakers": 3}
     assert correlate([], 100, 1) == {"n_speakers": 0}
     assert correlate([(1.0, 2.0), (2.0, 4.0), (5.0, 10.0)], 100, 1)["r"] == pytest.approx(1)
+
+
+def test_figures_that_go_together_through_n_alone_do_not_given_n():
+    """Against the correlation of what least squares leave, and with the interval around nothing."""
+    rng = np.random.default_rng(2)
+    n = rng.integers(2, 200, size=80)
+    x, y = (sign * np.log(n) + rng.normal(0, 0.5, size=80) + 1e3 for sign in (1, -1))
+    pairs = list(zip(x, y, strict=True))
+    assert correlate(pairs, 200, 1)["r"] < -0.5
+    found = correlate_given_n(pairs, n.tolist(), 200, 1)
+    design = np.stack([np.ones(80), np.log(n)], axis=1)
+    left = [side - design @ np.linalg.lstsq(design, side, rcond=None)[0] for side in (x, y)]
+    assert found["r_given_n"] == pytest.approx(np.corrcoef(*left)[0, 1], abs=1e-9)
+    assert found["r_given_n_low"] < 0 < found["r_given_n_high"]
+
+
+def test_figures_that_n_explains_have_no_correlation_given_n():
+    n = [2, 4, 8, 16, 32]
+    pairs = [(np.log(count), value) for count, value in zip(n, [1.0, 3.0, 2.0, 5.0, 4.0], strict=True)]
+    assert correlate_given_n(pairs, n, 100, 1) == {}
+    assert correlate_given_n(pairs[:3], n[:3], 100, 1) == {}  # three speakers lie on a line whatever they are
+    assert correlate_given_n([(1.0, 2.0), (1.0, 3.0), (1.0, 4.0), (1.0, 5.0)], n[:4], 100, 1) == {}
 
 
 def test_the_plot_is_a_picture_and_the_same_again(made):

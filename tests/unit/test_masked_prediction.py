@@ -11,6 +11,7 @@ from transformers.models.hubert.modeling_hubert import _compute_mask_indices
 from ser.adaptation.masked_prediction import POSITIONS, MaskedPrediction, draw_spans
 from ser.encoders import pretrained
 from ser.encoders.hubert import Encoder
+from ser.encoders.past import Past
 from ser.files import DataError
 
 SMALL = {
@@ -76,6 +77,23 @@ def test_the_loss_is_the_cross_entropy_of_cosines_on_masked_frames_alone():
     assert int(right) == hits
     other = batch | {"labels": torch.where(batch["mask"], batch["labels"], (batch["labels"] + 1) % CLUSTERS)}
     assert torch.equal(model(**other)[0], model(**batch)[0])  # labels of frames that are not masked count for nothing
+
+
+def test_the_penalty_is_the_mean_square_of_the_convolutions_output():
+    """As fairseq's `features_pen`, with a weight of 10; the Transformer's gradient stays what it was."""
+    batch, losses, gradients = make_batch(), [], []
+    for penalty in (0, 10):
+        model = make()
+        model.feature_penalty = penalty
+        loss, _ = model(**batch)
+        loss.backward()
+        losses.append(loss.item())
+        front, layer = model.hubert.feature_extractor.conv_layers[0].conv.weight, model.hubert.encoder.layers[0]
+        gradients.append((front.grad, layer.feed_forward.output_dense.weight.grad))
+    features = model.hubert.feature_extractor(batch["waves"]).detach().double().numpy()
+    assert losses[1] - losses[0] == pytest.approx(10 * np.mean(features**2), rel=1e-3)  # a float32 difference
+    assert not torch.allclose(gradients[0][0], gradients[1][0])
+    torch.testing.assert_close(gradients[0][1], gradients[1][1])
 
 
 def test_in_bfloat16_cosines_are_still_computed_in_float32():
@@ -146,7 +164,7 @@ def test_embedding_adds_the_vector_where_pre_training_did(shape, position, tmp_p
     """`hubert.Encoder`, which makes the records, against the model that was trained; three lengths at once."""
     model = make(shape, SPEAKERS, position)
     torch.nn.init.normal_(model.table)
-    pretrained.save(model.hubert, Wav2Vec2FeatureExtractor(do_normalize=False), tmp_path, position=position)
+    pretrained.save(model.hubert, Wav2Vec2FeatureExtractor(do_normalize=False), tmp_path, Past(), position=position)
     rng = np.random.default_rng(2)
     waves = [rng.standard_normal(n).astype(np.float32) for n in (9000, 16_000, 7000)]
     with torch.no_grad():
@@ -164,6 +182,6 @@ def test_embedding_adds_the_vector_where_pre_training_did(shape, position, tmp_p
 
 
 def test_a_personalised_encoder_is_not_used_without_vectors(tmp_path):
-    pretrained.save(make().hubert, Wav2Vec2FeatureExtractor(), tmp_path, position="last")
+    pretrained.save(make().hubert, Wav2Vec2FeatureExtractor(), tmp_path, Past(), position="last")
     with pytest.raises(DataError, match="personalised encoder"):
         Encoder(tmp_path, "cpu", 1).embed([np.zeros(1000, np.float32)])

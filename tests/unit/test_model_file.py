@@ -11,7 +11,7 @@ from ser.config.ablation import Ablation
 from ser.files import DataError
 from ser.heads.model import build_head
 from ser.heads.prediction import load_heads
-from ser.heads.training import save_model
+from ser.heads.saving import save_model
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser.statistics.enrolment import enrolment_order
-from ser.statistics.pldc import average_neighbours, fit_line, weigh_neighbours
+from ser.statistics.enrolment import rank_utterances
+from ser.statistics.pldc import average_neighbours, fit_line, keep_share, pool_neighbours, weigh_neighbours
 from ser.statistics.similarity import rank_neighbours
 
 SHIFTS = st.sampled_from(["mu", "sigma", "mu_sigma"])
@@ -17,7 +17,8 @@ predictions = st.lists(numbers, min_size=2, max_size=20, unique=True).map(np.arr
 
 
 def calibrate(shift, y, target_mean, target_std, alpha=0.0):
-    slope, mean = fit_line(shift, y.mean(), y.std(), target_mean, target_std, alpha)
+    target_mean, target_std = keep_share(alpha, y.mean(), target_mean), keep_share(alpha, y.std(), target_std)
+    slope, mean = fit_line(shift, y.mean(), y.std(), target_mean, target_std)
     return slope * (y - y.mean()) + mean
 
 
@@ -99,9 +100,48 @@ def test_weights_grow_with_similarity_and_are_even_without_difference():
     np.testing.assert_allclose(weigh_neighbours(np.array([[0.9, 0.5, 0.1]]))[0], weights[0])  # blind to scale
 
 
-def test_enrolment_order_is_that_of_hashes_and_stable_under_additions():
+@pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [3.0, 1.0, 2.0]])
+def test_pooled_statistics_are_those_of_all_labels_together(weights):
+    """The labels written one after the other, each as often as its speaker's weight says."""
+    rng = np.random.default_rng(3)
+    labels = [rng.normal(mean, 0.5, size) for mean, size in ((2, 7), (4, 3), (6, 12))]
+    counts = np.array([len(values) for values in labels])
+    means, stds = (np.array([[f(values)] for values in labels]) for f in (np.mean, np.std))
+    order, weights = np.array([[2, 0, 1]]), np.array([weights])
+    for k in (1, 2, 3, 50):
+        pooled = np.concatenate(
+            [np.repeat(labels[r], int(w)) for r, w in zip(order[0, :k], weights[0, :k], strict=True)]
+        )
+        mean, std = pool_neighbours(order, weights, counts, means, stds, k)
+        assert (mean.item(), std.item()) == pytest.approx((pooled.mean(), pooled.std()), abs=1e-12)
+    assert std.item() > average_neighbours(order, weights, stds, [3]).item()  # it holds the spread between speakers
+
+
+def test_a_share_of_what_is_not_known_is_nothing():
+    own, target = np.array([1.0, np.nan]), np.array([3.0, 5.0])
+    np.testing.assert_array_equal(keep_share(0.25, own, target), [2.5, 5.0])
+    np.testing.assert_array_equal(keep_share(1.0, own, target), [1.0, 5.0])
+
+
+def order_of(ids, draw):
+    return [name for _, name in sorted(zip(rank_utterances(ids, ["s"] * len(ids), draw), ids, strict=True))]
+
+
+def test_enrolment_ranks_are_those_of_hashes_and_stable_under_additions():
     ids = [f"speaker/ä {n}" for n in range(20)]
-    order = enrolment_order(ids)
-    assert order == enrolment_order(ids[::-1])
-    assert order == sorted(ids, key=lambda name: hashlib.sha256(name.encode("utf-8")).hexdigest())
-    assert [name for name in enrolment_order([*ids, "another"]) if name != "another"] == order
+    for draw in (0, 1, 12):
+        order = order_of(ids, draw)
+        assert order == sorted(ids, key=lambda name: hashlib.sha256(f"{draw} {name}".encode()).hexdigest())
+        assert [name for name in order_of([*ids, "another"], draw) if name != "another"] == order
+        assert order_of(ids[::-1], draw) == order
+    assert order_of(ids, 0) != order_of(ids, 1)
+
+
+def test_enrolment_ranks_are_within_speakers():
+    ids = [f"u{n}" for n in range(9)]
+    speakers = ["b", "a", "c", "b", "a", "b", "b", "a", "b"]
+    ranks = rank_utterances(ids, speakers, 4)
+    for name in "abc":
+        own = [n for n, speaker in enumerate(speakers) if speaker == name]
+        alone = rank_utterances([ids[n] for n in own], [name] * len(own), 4)
+        assert ranks[own].tolist() == alone.tolist() and sorted(alone) == list(range(len(own)))

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
-from made_results import METHODS, MadeResults
+from made_results import METHODS, MadeResults, enrolment_order
 
 from ser.config.ablation import Ablation
 from ser.config.calibration_methods import Method
@@ -106,6 +106,72 @@ def test_predictions_of_another_split(made):
         made.check()
 
 
+LABELLED = [METHODS[2], METHODS[8], {"name": "labels_3", "enrolment": 3, "enrolment_labels": True}]
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    made = MadeResults(tmp_path, ["baseline"], [1], methods=LABELLED)
+    made.evaluate()
+    return made
+
+
+def change_cut(made, change):
+    path = made.enrolment_labels("test")
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join(change(lines)) + "\n")
+
+
+def test_labelled_enrolment_is_said(labelled, made):
+    (said,) = (line for line in read_json(labelled.root / "protocol.json")["checked"] if "read training" in line)
+    assert said.endswith("but for those of utterances that speakers are enrolled with, which are not scored")
+    (said,) = (line for line in read_json(made.root / "protocol.json")["checked"] if "read training" in line)
+    assert said == "calibration read training labels only"
+
+
+def test_enrolment_labels_that_are_others_now(labelled):
+    change_cut(labelled, lambda lines: lines[:-1])
+    with pytest.raises(DataError, match=r"calibration read the labels \[.*enrolment_labels.csv.*as they are now"):
+        labelled.check()
+
+
+def test_enrolment_labels_without_a_method_for_them(labelled):
+    with pytest.raises(DataError, match="expected none, because no method enrols with labels"):
+        labelled.check(methods=LABELLED[:2], enrolment_labels={})
+
+
+def test_calibration_that_saw_labels_of_more_utterances_than_are_enrolled(labelled):
+    rows = {row["utterance_id"]: row for row in read_parquet(labelled.labels("test")).to_pylist()[:15]}
+    more = rows[enrolment_order(list(rows), 1)[3]]
+    change_cut(labelled, lambda lines: [*lines, ",".join(map(str, (1, *more.values())))])
+    labelled.choose("baseline")
+    for split in labelled.evaluated:
+        labelled.calibrate("baseline", split)
+    with pytest.raises(DataError, match="has 4 labels of speaker test 000 in draw 1, expected at most 3"):
+        labelled.check()
+
+
+def test_calibration_that_saw_a_label_that_is_scored(labelled):
+    """As many labels as are enrolled, but one is of an utterance that the draw scores."""
+    rows = {row["utterance_id"]: row for row in read_parquet(labelled.labels("test")).to_pylist()[:15]}
+    last = enrolment_order(list(rows), 0)[-1]
+    scored = ",".join(map(str, (0, *rows[last].values())))
+    change_cut(labelled, lambda lines: [lines[0], scored, *lines[2:]])
+    for split in labelled.evaluated:
+        labelled.calibrate("baseline", split)
+    with pytest.raises(DataError, match=f"enrol_5/00 has utterance '{last}', whose label calibration could read"):
+        labelled.check()
+
+
+def test_enrolment_labels_that_are_not_those_of_the_split(labelled):
+    change_cut(labelled, lambda lines: [lines[0], lines[1] + "1", *lines[2:]])
+    labelled.calibrate("baseline", "test")
+    with pytest.raises(DataError, match=r"enrolment_labels.csv: expected the labels of .*test.parquet"):
+        labelled.check()
+
+
 def test_files_without_provenance(made):
     path = made.seed_files("calibrated", "baseline", "test")[0]
     write_parquet(path, read_parquet(path).replace_schema_metadata({"labels": json.dumps({})}))
@@ -119,6 +185,8 @@ def test_files_without_provenance(made):
         ({}, Method("none"), "inductive"),
         ({}, Method("mu"), "transductive"),
         ({}, Method("enrol_5", enrolment=5), "enrolment"),
+        ({}, Method("labels_5", enrolment=5, enrolment_labels=True), "enrolment, labelled"),
+        ({"speaker": "mfcc"}, Method("labels_5", enrolment=5, enrolment_labels=True), "enrolment, labelled"),
         # the ablation itself reads the mean over all of the speaker's utterances
         ({"speaker": "mfcc"}, Method("none"), "transductive"),
         ({"speaker": "mfcc"}, Method("enrol_5", enrolment=5), "transductive"),

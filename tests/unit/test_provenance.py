@@ -12,13 +12,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_it_is_the_same_each_time_and_names_what_ran(tmp_path):
-    table = tmp_path / "ablation_table.csv"
-    table.write_text("ablation\n")
+    (table := tmp_path / "table.csv").write_text("a,b\n")
     for name in ("a.json", "b.json"):
-        provenance.record_provenance({"seeds": [1]}, {"base": {}}, ["score.py", "explain.py"], [table], tmp_path / name)
+        provenance.record_provenance({"seeds": [1]}, {"base": {}}, ["score.py", "explain.py"], table, tmp_path / name)
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     made = read_json(tmp_path / "a.json")
-    assert made["tables"] == {"ablation_table.csv": hashlib.sha256(b"ablation\n").hexdigest()}
+    assert made["table_sha256"] == hashlib.sha256(b"a,b\n").hexdigest()
     assert list(made["code"]) == ["explain.py", "score.py"]
     assert {"workflow_scripts/score.py", "workflow_scripts/ser/statistics/ccc.py"} < set(made["code"]["score.py"])
     for name, digest in made["code"]["score.py"].items():

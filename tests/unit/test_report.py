@@ -65,6 +65,7 @@ def test_the_table_is_the_ablation_table(made, content):
     texts = (
         "k",
         "alpha",
+        "max_similarity",
         "ablation",
         "encoder",
         "speaker",
@@ -153,11 +154,43 @@ def test_curves_of_k_and_alpha_are_those_that_were_chosen_from(made, content):
         assert [row["value"] for row in alphas if row["chosen"]] == (
             [] if choice["alpha"] is None else [choice["alpha"]]
         )
-        # alpha 1 is no calibration: the independent way to the dashed line
+        # alpha 1 of a speaker's own predictions is no calibration: the independent way to the dashed line
         for row in look_up(content, "uncalibrated", choice["target"], "other"):
             for point in alphas:
-                if point["value"] == 1 and row["seed"] == choice["seed"]:
+                if point["value"] == 1 and row["seed"] == choice["seed"] and choice["calibration"] == "pldc_shrunk":
                     assert point["a_ccc"] == pytest.approx(row["a_ccc"], abs=1.1e-4)
+
+
+def test_the_curve_of_enrolment_is_that_of_its_table_in_order(made, content):
+    key = ("test", "arousal", "other")
+    rows = [
+        row
+        for row in read_csv(made.root / "enrolment_curve.csv")
+        if (row["split"], row["target"], row["ablation"]) == key
+    ]
+    shown = look_up(content, "enrolment", *key)
+    assert [(row["utterances"], row["series"]) for row in shown] == [
+        ("1", "without labels"),
+        ("5", "without labels"),
+        ("5", "with labels"),
+        ("10", "without labels"),
+        ("all", "without labels"),
+    ]
+    assert [row["place"] for row in shown] == [0, 1, 1, 2, 3]
+    by_name = {row["calibration"]: row for row in rows}
+    for row in shown:
+        known = by_name[row["calibration"]]
+        for name, column in {"gain": "delta_a_ccc", "gain_low": "delta_a_ccc_low", "beyond": "beyond_a_ccc"}.items():
+            assert row[name] == (pytest.approx(float(known[column]), abs=6e-5) if known[column] else None)
+
+
+def test_who_is_left_out_is_counted(tmp_path):
+    made = make_study(tmp_path, speakers={"train": 6, "validation": 3, "test": 3}, utterances=6, seeds=[1])
+    choices = read_json(made.choices("baseline"))
+    write_json(made.choices("baseline"), choices | {"references": {"used": 5, "few_utterances": 1}})
+    page = re.sub(r"\s+", " ", report(made, tmp_path / "report.html"))
+    assert "5 training speakers can be neighbours; 1 cannot, with fewer than 1 labelled utterances." in page
+    assert "with 2 utterances or more: 0 of validation have fewer, 0 of test have fewer." in page
 
 
 def test_densities_count_every_utterance_in_its_bin(made, content):

@@ -6,9 +6,17 @@ import audmetric
 import numpy as np
 import pyarrow as pa
 import pytest
-from made_results import METHODS, POLICY, TARGETS, MadeResults
+from made_results import DRAWS, METHODS, POLICY, TARGETS, MadeResults
 
-from ser.evaluation.cells import CONSTANT, ORACLE, SPEAKER_MEAN, Cell
+from ser.evaluation.cells import (
+    CEILING_A,
+    CEILING_O,
+    CONSTANT,
+    ORACLE,
+    SPEAKER_MEAN,
+    WITH_TEST_LABELS,
+    Cell,
+)
 from ser.evaluation.scoring import compute_gini, list_speakers, score_cell, summarise_speakers
 from ser.files import DataError, read_json, write_json
 from ser.formats.csv_files import format_cell, join_values
@@ -21,9 +29,9 @@ COLUMNS = (
     "n_seeds, o_ccc, o_ccc_low, o_ccc_high, a_ccc, a_ccc_low, a_ccc_high, a_ccc_sd, delta_a_ccc, delta_a_ccc_low, "
     "delta_a_ccc_high, delta_o_ccc, delta_o_ccc_low, delta_o_ccc_high, pearson, rmse, k, alpha, "
     "a_ccc_seed_sd, o_ccc_seed_sd, detectable_delta, delta_a_ccc_p, delta_o_ccc_p, family, "
-    "delta_a_ccc_p_adjusted, delta_o_ccc_p_adjusted, delta_a_ccc_bound, delta_o_ccc_bound, note"
+    "delta_a_ccc_p_adjusted, delta_o_ccc_p_adjusted, delta_a_ccc_bound, delta_o_ccc_bound, note, max_similarity"
 )
-CALIBRATIONS = ["none", *(method["name"] for method in METHODS), ORACLE]
+CALIBRATIONS = ["none", *(method["name"] for method in METHODS), *WITH_TEST_LABELS]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +74,7 @@ def test_columns_and_order(made, table):
     assert list(table) == [(*name, target, split) for name in names for target in TARGETS for split in made.evaluated]
 
 
-@pytest.mark.parametrize("calibration", ["none", "mu_sigma", "enrol_5"])
+@pytest.mark.parametrize("calibration", ["none", "mu_sigma"])
 def test_metrics_against_audmetric(made, table, calibration):
     """Metrics per seed, then their mean; files hold float32 and tables 6 decimals."""
     row = table["other", calibration, "arousal", "test"]
@@ -83,13 +91,19 @@ def test_metrics_against_audmetric(made, table, calibration):
     assert (int(row["n_speakers"]), int(row["n_utterances"]), int(row["n_seeds"])) == (24, truth.size, 2)
 
 
-def test_random_neighbours_are_averaged_over_draws(made, table):
-    row, scores = table["baseline", "random_k", "valence", "test"], []
+@pytest.mark.parametrize("calibration, draws", [("random_k", 10), ("enrol_5", DRAWS), ("labels_5", DRAWS)])
+def test_draws_are_averaged_over(made, table, calibration, draws):
+    row, scores = table["baseline", calibration, "valence", "test"], {"o_ccc": [], "a_ccc": [], "rmse": []}
     for seed_number in range(2):
-        for draw in range(10):
-            run = read_run(made, "baseline", f"random_k/{draw:02d}", "test", "valence", seed_number)
-            scores.append(np.mean([audmetric.concordance_cc(*pair) for pair in run.values()]))
-    assert number(row, "a_ccc") == pytest.approx(np.mean(scores), abs=1e-6)
+        for draw in range(draws):
+            run = read_run(made, "baseline", f"{calibration}/{draw:02d}", "test", "valence", seed_number)
+            truth, prediction = np.concatenate(list(run.values()), axis=1)
+            scores["o_ccc"].append(audmetric.concordance_cc(truth, prediction))
+            scores["rmse"].append(np.sqrt(audmetric.mean_squared_error(truth, prediction)))
+            scores["a_ccc"].append(np.mean([audmetric.concordance_cc(*pair) for pair in run.values()]))
+    for name, values in scores.items():
+        assert number(row, name) == pytest.approx(np.mean(values), abs=1e-6)
+    assert (int(row["n_speakers"]), int(row["n_utterances"])) == (24, truth.size)
 
 
 def test_deltas_are_against_the_baseline_or_the_uncalibrated_on_the_same_utterances(made, table):
@@ -98,25 +112,63 @@ def test_deltas_are_against_the_baseline_or_the_uncalibrated_on_the_same_utteran
         if key[:2] == ("baseline", "none"):
             assert all(row[name] == "" for name in COLUMNS.split(", ") if name.startswith("delta"))
             continue
-        if not int(row["n_speakers"]) or calibration.startswith("enrol"):
+        if calibration.startswith(("enrol", "labels")):
             continue
         reference = table["baseline" if calibration == "none" else ablation, "none", target, split]
         for metric in ("a_ccc", "o_ccc"):
             difference = number(row, metric) - number(reference, metric)
             assert number(row, f"delta_{metric}") == pytest.approx(difference, abs=2e-6)  # three rounded numbers
-    row, deltas = table["baseline", "enrol_5", "valence", "test"], []
+    row = table["baseline", "enrol_5", "valence", "test"]
+    delta = compare_enrolled(made, "enrol_5", "none", "valence")
+    assert number(row, "delta_a_ccc") == pytest.approx(delta, abs=1e-6)
+
+
+def compare_enrolled(made, calibration, other, target):
+    """The mean difference of the speakers' CCCs on the utterances that each draw leaves."""
+    deltas = []
     for seed_number in range(2):
-        run = read_run(made, "baseline", "enrol_5", "test", "valence", seed_number)
-        none = read_run(made, "baseline", "none", "test", "valence", seed_number)
-        for speaker, (truth, prediction) in run.items():
-            kept = np.isin(none[speaker][0], truth)  # labels are real numbers: they name the utterances
-            deltas.append(
-                audmetric.concordance_cc(truth, prediction) - audmetric.concordance_cc(*none[speaker][:, kept])
-            )
-    assert number(row, "delta_a_ccc") == pytest.approx(np.mean(deltas), abs=1e-6)
+        known = read_run(made, "baseline", other, "test", target, seed_number)
+        for draw in range(DRAWS):
+            run = read_run(made, "baseline", f"{calibration}/{draw:02d}", "test", target, seed_number)
+            for speaker, (truth, prediction) in run.items():
+                kept = np.isin(known[speaker][0], truth)  # labels are real numbers: they name the utterances
+                assert kept.sum() == 5
+                deltas.append(
+                    audmetric.concordance_cc(truth, prediction) - audmetric.concordance_cc(*known[speaker][:, kept])
+                )
+    return np.mean(deltas)
 
 
-def test_oracle_is_the_speakers_own_label_statistics(made, table):
+def test_the_curve_of_enrolment_is_of_the_same_utterances(made, table):
+    """Each number of utterances, without and with labels, and last all of the speaker's audio."""
+    rows = [
+        row
+        for row in read_csv(made.root / "enrolment_curve.csv")
+        if (row["ablation"], row["target"], row["split"]) == ("baseline", "arousal", "test")
+    ]
+    assert {(row["calibration"], row["labels"], row["utterances"]) for row in rows} == {
+        ("enrol_1", "none", "1"),
+        ("enrol_5", "none", "5"),
+        ("enrol_10", "none", "10"),
+        ("labels_5", "enrolled", "5"),
+        ("mu_sigma", "none", "all"),
+    }
+    by_name = {row["calibration"]: row for row in rows}
+    assert {(row["n_speakers"], row["n_utterances"]) for row in rows} == {("24", "120")}
+    for name in ("enrol_1", "labels_5"):
+        row, known = by_name[name], table["baseline", name, "arousal", "test"]
+        for column in ("a_ccc", "delta_a_ccc", "delta_a_ccc_low", "delta_a_ccc_high"):
+            assert row[column] == known[column]
+        assert row["counterpart"] == "mu_sigma"
+        beyond = compare_enrolled(made, name, "mu_sigma", "arousal")
+        assert number(row, "beyond_a_ccc") == pytest.approx(beyond, abs=1e-6)
+        assert number(row, "beyond_a_ccc_low") < beyond < number(row, "beyond_a_ccc_high")
+        gain = number(row, "delta_a_ccc") - number(by_name["mu_sigma"], "delta_a_ccc")
+        assert number(row, "beyond_a_ccc") == pytest.approx(gain, abs=3e-6)
+    assert by_name["mu_sigma"]["beyond_a_ccc"] == ""
+
+
+def test_the_true_statistics_are_the_speakers_own_label_statistics(made, table):
     scores = []
     for seed_number in range(2):
         for truth, y in read_run(made, "baseline", "none", "test", "valence", seed_number).values():
@@ -124,9 +176,16 @@ def test_oracle_is_the_speakers_own_label_statistics(made, table):
     assert number(table["baseline", ORACLE, "valence", "test"], "a_ccc") == pytest.approx(np.mean(scores), abs=1e-6)
 
 
+def test_no_mean_and_spread_is_above_the_ceilings(made, table):
+    for name in ("none", *(method["name"] for method in METHODS if "enrolment" not in method), ORACLE):
+        for metric, ceiling in {"a_ccc": CEILING_A, "o_ccc": CEILING_O}.items():
+            rows = [table["other", calibration, "arousal", "test"] for calibration in (name, ceiling)]
+            assert number(rows[0], metric) <= number(rows[1], metric) + 1e-6
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_planted_shift_is_found(table, target):
-    """PLDC gains beyond doubt, random neighbours do not, and the oracle is above both."""
+    """PLDC gains beyond doubt, random neighbours do not, and the true statistics are above both."""
     rows = {c: table["baseline", c, target, "test"] for c in ("none", "mu_sigma", "random_k", ORACLE)}
     assert number(rows["mu_sigma"], "delta_a_ccc_low") > 0
     assert number(rows["random_k"], "delta_a_ccc_low") < 0
@@ -138,7 +197,7 @@ def test_families_are_corrected_for_their_number(table):
     families = {}
     for (ablation, calibration, _, split), row in table.items():
         expected = "ablations" if calibration == "none" else "calibrations"
-        if split == "validation" or "labels" in ablation + calibration or ablation == CONSTANT:
+        if split == "validation" or "(test labels)" in ablation + calibration or ablation == CONSTANT:
             expected = ""
         if (ablation, calibration) == ("baseline", "none"):
             expected = ""
@@ -194,8 +253,11 @@ def test_facts_of_a_row(made, table):
     assert row["k"] == (f"{chosen[0]};{chosen[1]}" if chosen[0] != chosen[1] else str(chosen[0]))
     assert row["alpha"] == "" and table["baseline", "pldc_shrunk", "valence", "test"]["alpha"] != ""
     assert table["baseline", "none", "valence", "test"]["k"] == ""
-    protocols = {c: table["baseline", c, "valence", "test"]["protocol"] for c in ("none", "mu", "enrol_5", ORACLE)}
-    assert list(protocols.values()) == ["inductive", "transductive", "enrolment", "transductive"]
+    names = ("none", "mu", "enrol_5", "labels_5", ORACLE)
+    protocols = [table["baseline", name, "valence", "test"]["protocol"] for name in names]
+    assert protocols == ["inductive", "transductive", "enrolment", "enrolment, labelled", "transductive"]
+    assert table["baseline", "mu_sigma_gated", "valence", "test"]["alpha"] == ""
+    assert table["other", "labels_5", "valence", "test"]["protocol"] == "enrolment, labelled"
     assert table["other", "none", "valence", "test"]["protocol"] == "transductive"  # it reads a speaker vector
 
 
@@ -233,12 +295,6 @@ def test_speaker_summary_agrees_with_the_speaker_table(made):
     speakers = read_csv(made.root / "speaker_table.csv")
     for row in read_csv(made.root / "speaker_summary.csv"):
         own = [s for s in speakers if all(s[c] == row[c] for c in ("ablation", "calibration", "target", "split"))]
-        if not own:
-            assert (row["calibration"], row["n_only_enrolment"]) == (
-                "enrol_20",
-                "24" if row["split"] == "test" else "20",
-            )
-            continue
         ccc = np.array([number(s, "ccc") for s in own])
         assert int(row["n_speakers"]) == len(own)
         assert number(row, "worst_decile_ccc") == pytest.approx(
@@ -248,6 +304,18 @@ def test_speaker_summary_agrees_with_the_speaker_table(made):
             delta = np.array([number(s, "delta_ccc") for s in own])
             assert number(row, "share_helped") == pytest.approx(np.mean(delta > 1e-6), abs=1e-6)
             assert number(row, "share_harmed") == pytest.approx(np.mean(delta < -1e-6), abs=1e-6)
+
+
+def test_a_speaker_without_more_utterances_than_any_method_enrols(tmp_path):
+    """It is scored by no method that enrols, however few utterances that takes, and counted."""
+    methods = [{"name": "enrol_1", "enrolment": 1}, {"name": "enrol_15", "enrolment": 15}, {"name": "mu_sigma"}]
+    made = MadeResults(tmp_path, ["baseline"], [1], methods=methods)
+    made.evaluate()
+    for row in read_csv(made.root / "speaker_summary.csv"):
+        if row["calibration"].startswith("enrol"):
+            assert (row["n_speakers"], row["n_only_enrolment"]) == ("0", "24" if row["split"] == "test" else "20")
+    curve = [row for row in read_csv(made.root / "enrolment_curve.csv") if row["split"] == "test"]
+    assert {row["calibration"]: row["a_ccc"] for row in curve} == {"enrol_1": "", "enrol_15": ""}
 
 
 def test_gini_by_pairs():

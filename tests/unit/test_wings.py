@@ -13,6 +13,7 @@ LIBRARY = SCRIPTS / "ser"
 FLOORS = [
     {"report", "tracing"},
     {"evaluation"},
+    {"finetuning"},
     {"adaptation", "heads"},
     {"encoders", "optimisation"},
     {"audio", "corpus"},

@@ -46,10 +46,17 @@ CONFIG = {
     "heads": {"mlp": [8], "transformer": {"width": 8, "layers": 1, "attention_heads": 2, "feed_forward": 8}},
     "training": {"epochs": 2, "batch_size": 16},
     "calibration": {
-        "methods": [{"name": "mu_sigma"}, {"name": "mfcc", "similarity": "mfcc"}, {"name": "enrol", "enrolment": 2}],
+        "methods": [
+            {"name": "mu_sigma"},
+            {"name": "mfcc", "similarity": "mfcc"},
+            {"name": "enrol", "enrolment": 2},
+            {"name": "labels", "enrolment": 1, "enrolment_labels": True},
+        ],
         "k": [1, 2],
+        "enrolment_draws": 1,
+        "min_reference_utterances": 1,
     },
-    "evaluation": {"bootstrap_draws": 100},
+    "evaluation": {"bootstrap_draws": 100, "min_utterances": 2},
 }
 
 

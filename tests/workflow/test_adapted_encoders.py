@@ -51,7 +51,9 @@ def test_an_adapted_encoder_has_its_curve_and_its_card(adapted):
             rows = [row for row in csv.DictReader(file) if row["split"] == "validation"]
         assert [row["epoch"] for row in rows] == ["0", "1", "2"]
         card = read_json(folder / name / "card.json")
-        assert (card["adaptation"], card["heard"], card["base"]) == (name, ["train"], "encoders/plain")
+        assert (card["adaptation"], card["base"]) == (name, "encoders/plain")
+        told = [sentence.split(":")[0] for sentence in card["heard"]]
+        assert told == ["encoders/plain", "train (clusters)", "train"] and "encoders/plain: unknown" in card["heard"]
     assert not list((adapted.work / "results").glob(".checkpoints/*"))
 
 
@@ -86,6 +88,30 @@ def test_rows_of_an_encoder_that_heard_test_speakers_are_transductive(project):
     planned = project.plan()
     assert {"adapt_encoder tapt", "score"} <= planned
     assert planned.isdisjoint({"adapt_encoder plain", "adapt_encoder papt", "fit_clusters"})
+
+
+def test_what_an_encoder_of_another_run_heard_is_not_forgotten(project, tmp_path):
+    """As base, and as giver of clusters: before, such rows were inductive. The other run calls the test split else."""
+    other = project.copy(tmp_path / "other")
+    with other.configure() as config:
+        config["encoders"] = {"tapt": config["encoders"]["tapt"] | {"splits": ["test"]}}
+        config["ablations"], config["baseline"] = [{"name": "with-tapt"}], "with-tapt"
+    other.build("results/encoders/tapt/card.json")
+    given = other.work / "results/encoders/tapt"
+    with project.configure() as config:
+        config["encoders"] = {
+            "plain": {"base": "encoders/plain", "threads": 1},
+            "further": {"base": str(given), "threads": 1},
+            "twice": {"base": str(given), "threads": 1, "adaptation": "tapt"},
+            "taught": {"base": "encoders/plain", "threads": 1, "adaptation": "tapt", "pseudo_labels": "given"},
+        }
+        config["pseudo_labels"]["given"] = {"centroids": str(given)}
+        config["ablations"] = [{"name": f"with-{name}", "encoder": name} for name in config["encoders"]]
+    project.build("results/ablation_table.csv")
+    with open(project.work / "results" / "ablation_table.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["calibration"] == "none" and row["split"] == "test"]
+    protocols = {row["encoder"]: row["protocol"] for row in rows if row["encoder"]}
+    assert protocols == {"plain": "inductive"} | dict.fromkeys(("further", "twice", "taught"), "transductive")
 
 
 def test_a_test_file_causes_no_pre_training(project):

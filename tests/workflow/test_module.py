@@ -31,16 +31,13 @@ def test_a_module_is_the_same_workflow(project):
     outer = wrap(project)
     project.run("--dry-run", "ser_all", "mine", snakefile=outer)
     assert set(project.reasons) == {"mine"}
-    orphan = project.work / "results/models/gone/seed-1/history.csv"
-    assert (
-        not orphan.exists()
-        and "0 files that this config does not make" in project.run("--dry-run", "ser_prune", snakefile=outer).stderr
-    )
+    done = project.run("--dry-run", "ser_prune", snakefile=outer)
+    assert "0 files that this config does not make" in done.stdout + done.stderr
 
 
 def test_a_prefix_is_refused_with_a_sentence(project):
     done = project.run("--dry-run", snakefile=wrap(project, '\n    prefix: "sub"'), check=False)
-    assert done.returncode and "module: prefix cannot be used with this workflow" in done.stderr
+    assert done.returncode and "module: prefix cannot be used with this workflow" in done.stdout + done.stderr
 
 
 @pytest.mark.long

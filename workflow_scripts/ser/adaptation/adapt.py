@@ -14,13 +14,14 @@ import numpy as np
 import torch
 
 from ser.adaptation.batches import SHORTEST, Clip
-from ser.adaptation.clusters import read_clusters, read_frame_labels
+from ser.adaptation.clusters import read_clusters, read_clusters_past, read_frame_labels
 from ser.adaptation.masked_prediction import MaskedPrediction
 from ser.adaptation.neighbours import place_speakers, read_means
 from ser.adaptation.prediction_head import load_head, save_head
 from ser.adaptation.task import Pretraining
 from ser.audio.frames import FRAMES_A_SECOND
 from ser.encoders import pretrained
+from ser.encoders.past import describe_audio, read_past
 from ser.files import DataError, sha256
 from ser.formats.encoder_folder import HEAD
 from ser.formats.manifest import read as read_manifest
@@ -78,7 +79,7 @@ class Places:
 
 
 def adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> None:
-    """Write an adapted encoder: its four files, `adaptation.safetensors` and its curve, `training.csv`.
+    """Write an adapted encoder: the files of any, `adaptation.safetensors` and its curve, `training.csv`.
 
     `device` is `auto` (CUDA where present), `cpu` or `cuda`; `settings` says how many GPUs of this machine.
     """
@@ -105,7 +106,13 @@ def _adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> Non
         )
     torch.manual_seed(settings["seed"])
     model = MaskedPrediction(
-        hubert, len(centroids), len(speakers), options["position"], settings["code_width"], settings["temperature"]
+        hubert,
+        len(centroids),
+        len(speakers),
+        options["position"],
+        settings["code_width"],
+        settings["temperature"],
+        settings["feature_penalty"],
     )
     continued = load_head(model, folder / HEAD, centroids)
     which = "the base's" if continued else "a new"
@@ -123,21 +130,23 @@ def _adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> Non
         return
     save_head(model, centroids, speakers, places.out_dir / HEAD)
     trainer.write_curve(places.out_dir / "training.csv")
+    own = describe_audio(", ".join(options["splits"]), (clip.sha256 for clip in clips["train"]))
     pretrained.save(
         model.hubert,
         extractor,
         places.out_dir,
+        read_past(folder, sources.base) + read_clusters_past(sources.clusters) + own,
         base=sources.base,
         revision=sources.revision,
         commit=commit,
         weights="pretrained",
         adaptation=options["adaptation"],
         position=options["position"] if speakers else None,
-        heard=options["splits"],
         hours=round(sum(len(clip.labels) for clip in clips["train"]) / FRAMES_A_SECOND / 3600, 4),
         speakers=len(speakers),
         clusters=len(centroids),
         settings=settings,
+        origin=pretrained.read_origin(folder),
     )
     places.checkpoint.unlink(missing_ok=True)
 

@@ -41,6 +41,7 @@ class MaskedPrediction(nn.Module):
             final LayerNorm comes after it, as after every other output of that layer
         code_width: width in which predictions are compared with the clusters' vectors
         temperature: cosines are divided by it
+        feature_penalty: weight in the loss of the mean square of what the convolutions put out (HuBERT's is 10)
     """
 
     def __init__(
@@ -51,10 +52,12 @@ class MaskedPrediction(nn.Module):
         position: str = "last",
         code_width: int = 256,
         temperature: float = 0.1,
+        feature_penalty: float = 0.0,
     ):
         super().__init__()
         width = hubert.config.hidden_size
         self.hubert, self.position, self.temperature = hubert, position, temperature
+        self.feature_penalty = feature_penalty
         self.projection = nn.Linear(width, code_width)
         self.codes = nn.Parameter(torch.empty(clusters, code_width).uniform_())
         if speakers:
@@ -76,8 +79,14 @@ class MaskedPrediction(nn.Module):
             mask: (batch, frames) bool, frames that the encoder does not see
             vectors: (batch, width), the speakers'; None is TAPT
         """
+        return self._transform(self.hubert.feature_extractor(waves), mask, vectors)
+
+    def _transform(
+        self, features: torch.Tensor, mask: torch.Tensor | None, vectors: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The same from what the convolutions put out, (batch, channels, frames)."""
         hubert, encoder = self.hubert, self.hubert.encoder
-        x = hubert.feature_projection(hubert.feature_extractor(waves).transpose(1, 2))
+        x = hubert.feature_projection(features.transpose(1, 2))
         if mask is not None:
             x = torch.where(mask[..., None], hubert.masked_spec_embed.to(x.dtype), x)
         x = x + encoder.pos_conv_embed(x)
@@ -98,13 +107,17 @@ class MaskedPrediction(nn.Module):
     def forward(
         self, waves: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor, speakers: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The mean cross-entropy over the masked frames, and how many of them are predicted right.
+        """The mean cross-entropy over the masked frames, with the feature penalty, and how many are predicted right.
 
         `labels` is (batch, frames) int64, `speakers` (batch, neighbours) rows of the table.
         """
         vectors = None if speakers is None else self.speaker_vectors(speakers)
-        x = self.projection(self.outputs(waves, mask, vectors)[mask])  # (masked frames, code_width)
+        features = self.hubert.feature_extractor(waves)
+        x = self.projection(self._transform(features, mask, vectors)[mask])  # (masked frames, code_width)
         with torch.autocast(x.device.type, enabled=False):  # a cosine in bfloat16 has steps of up to 0.004
             logits = F.normalize(x.float(), dim=-1) @ F.normalize(self.codes.float(), dim=-1).T / self.temperature
         labels = labels[mask]
-        return F.cross_entropy(logits, labels), (logits.argmax(-1) == labels).sum()
+        loss = F.cross_entropy(logits, labels)
+        if self.feature_penalty:
+            loss = loss + self.feature_penalty * features.float().square().mean()
+        return loss, (logits.argmax(-1) == labels).sum()

@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from ser.adaptation.clusters import SCHEMA, read_clusters
+from ser.adaptation.clusters import SCHEMA, read_clusters, write_clusters
 from ser.audio import decode
 from ser.audio.frames import HOP, SAMPLE_RATE, WINDOW
+from ser.encoders.past import Past, describe_audio, read_past
 from ser.files import DataError
 from ser.formats import manifest as manifests
 from ser.formats.manifest import Utterance
 from ser.formats.parquet import write_parquet
-from ser.formats.tensors import write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -72,21 +72,25 @@ def make_clusters(
     `given` names another encoder's `adaptation.safetensors`, its centroids are taken instead. `options` are those of
     the config's `pseudo_labels`.
     """
+    past = read_past(Path(encoder_card).parent, encoder_card) if encoder_card else Past()
     if given:
-        centroids = read_clusters(given)
+        centroids, past = read_clusters(given), past + read_past(Path(given).parent, str(Path(given).parent))
     else:
         features = open_features(encoder_card, options, device, threads)
-        centroids = _fit(_sample(manifest_paths, features, options["frames"], audio), options)
-    write_tensors(path, {"centroids": centroids})
+        sample, digests = _sample(manifest_paths, features, options["frames"], audio)
+        centroids, past = _fit(sample, options), past + describe_audio("train (clusters)", digests)
+    write_clusters(path, centroids, past)
 
 
-def _sample(manifest_paths: Iterable[str], features: Callable, count: int, audio: dict) -> np.ndarray:
+def _sample(manifest_paths: Iterable[str], features: Callable, count: int, audio: dict) -> tuple[np.ndarray, list[str]]:
+    """Frames, (frames, features), and the SHA-256 of the audio files that they are of."""
     utterances = [utterance for path in manifest_paths for utterance in manifests.read(path)]
     utterances.sort(key=lambda utterance: hashlib.sha256(utterance.utterance_id.encode()).digest())
-    sample, taken = [], 0
+    sample, digests, taken = [], [], 0
     with tqdm(total=count, unit="frame", unit_scale=True, desc="sample", mininterval=5) as progress:
-        for _, samples in _load(utterances, audio):
+        for utterance, samples in _load(utterances, audio):
             sample.append(features(samples))
+            digests.append(utterance.sha256)
             taken += len(sample[-1])
             progress.update(len(sample[-1]))
             if taken >= count:
@@ -94,7 +98,7 @@ def _sample(manifest_paths: Iterable[str], features: Callable, count: int, audio
     if not sample:
         raise DataError("pseudo_labels: no audio fit for use to make clusters of")
     log.info("a sample of %d frames of %d utterances", taken, len(sample))
-    return np.concatenate(sample)
+    return np.concatenate(sample), digests
 
 
 def _fit(sample: np.ndarray, options: dict) -> np.ndarray:

@@ -31,6 +31,7 @@ class Pretraining:
 
     name = "adaptation"
     measures = ("loss", "accuracy")
+    goal = None
     n_sums = 3
 
     def plan(self, epoch: int) -> list[np.ndarray]:

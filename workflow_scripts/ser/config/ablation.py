@@ -18,6 +18,7 @@ class Ablation:
     strength: float = 1.0
     units: list | dict | None = None  # sizes of the head
     training: dict | None = None
+    finetune: dict | None = None  # how its encoder is trained with the head; None leaves it as it is
     tuned: dict | None = None  # the `ablation` whose best settings it takes, and the `grid` that decides them
 
     @classmethod

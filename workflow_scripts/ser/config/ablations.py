@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from ser.config.ablation import Ablation
+from ser.config.finetuning import resolve_finetune
 from ser.files import DataError
 
 
@@ -19,7 +20,11 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
             raise DataError(f"{where} is there twice")
         settings = {"encoder": next(iter(config["encoders"]))} | {k: v for k, v in given.items() if k != "name"}
         settings["units"] = config["heads"][settings["head"]]
-        settings["training"] = config["training"] | settings.get("training", {})
+        if "finetune" in given:
+            settings["finetune"] = tune = resolve_finetune(given, config["finetuning"], where)
+            settings["training"] = {"dropout": tune["dropout"], "threads": config["training"]["threads"]}
+        else:
+            settings["training"] = config["training"] | settings.get("training", {})
         ablation = Ablation(**settings)
         if ablation.encoder not in config["encoders"]:
             known = ", ".join(config["encoders"])
@@ -34,8 +39,14 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
                 f"{where}: a transformer head reads the frames of encoders.{ablation.encoder}.frames_layer; "
                 "leave out layer"
             )
+        frames_layer = config["encoders"][ablation.encoder]["frames_layer"]
+        if ablation.finetune and ablation.reads_frames and frames_layer != -1:
+            raise DataError(
+                f"{where}: finetune trains for a head that reads the last layer, but encoders.{ablation.encoder}."
+                f"frames_layer is {frames_layer}; set it to -1"
+            )
         if not ablation.reads_frames and ablation.layer is None:
-            ablation = replace(ablation, layer="weighted")
+            ablation = replace(ablation, layer=-1 if ablation.finetune else "weighted")
         ablations[name] = ablation
     if config["baseline"] not in ablations:
         raise DataError(f"config: baseline: {config['baseline']!r} is none of the ablations: {', '.join(ablations)}")

@@ -1,11 +1,13 @@
-"""The calibration methods that the config asks for: rows of the result tables beside `none` and the oracle."""
+"""The calibration methods that the config asks for: rows of the tables beside `none` and those with test labels."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ser.files import DataError
 
-DRAW = "/"  # `random_k/03` is draw 3 of the method random_k; scores are averaged over draws
+# What is chosen on validation speakers; of a method that has no use for one of them it is None.
+CHOSEN = ("k", "alpha", "max_similarity")
+DRAW = "/"  # `random_k/03` is draw 3 of the method random_k, or of enrolment; scores are averaged over draws
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,16 @@ class Method:
     neighbours: str = "nearest"
     similarity: str = "fused"
     weighting: str = "uniform"
+    statistics: str = "averaged"
     shrinkage: bool = False
+    gate: bool = False
     enrolment: int = 0
+    enrolment_labels: bool = False
+
+    @property
+    def keeps_share(self) -> bool:
+        """Whether a share alpha of the speaker's own statistics, of predictions or of labels, is kept."""
+        return self.shrinkage or self.enrolment_labels
 
     def owns(self, calibration: str) -> bool:
         """Whether a `calibration` cell of the calibrated predictions is this method or a draw of it."""
@@ -35,9 +45,32 @@ def read_methods(entries: Iterable[dict]) -> list[Method]:
             raise DataError(f"{where} is there twice")
         if method.enrolment and method.similarity != "fused":
             raise DataError(f"{where}: enrolment compares the fused vectors; similarity is {method.similarity!r}")
-        if method.neighbours != "nearest" and (method.weighting != "uniform" or method.shrinkage):
-            raise DataError(f"{where}: weighting and shrinkage go with neighbours: nearest only")
+        if method.neighbours != "nearest" and (method.weighting != "uniform" or method.shrinkage or method.gate):
+            raise DataError(f"{where}: weighting, shrinkage and gate go with neighbours: nearest only")
+        if method.enrolment and (method.neighbours == "random" or method.gate):
+            raise DataError(f"{where}: enrolment goes with neither random neighbours nor a gate")
+        if method.enrolment_labels and (not method.enrolment or method.shrinkage):
+            raise DataError(
+                f"{where}: enrolment_labels needs enrolment, the number of labelled utterances, and goes without "
+                "shrinkage, because alpha is the share of the labels"
+            )
     return methods
+
+
+def count_enrolled(methods: Iterable[Method]) -> int:
+    """The most utterances that a method enrols: so many are scored by none that enrols."""
+    return max((method.enrolment for method in methods), default=0)
+
+
+def count_labelled(methods: Iterable[Method]) -> int:
+    """The most utterances that a method enrols with their labels; 0 if none does."""
+    return count_enrolled(method for method in methods if method.enrolment_labels)
+
+
+def find_counterpart(method: Method, methods: Iterable[Method]) -> Method | None:
+    """The method that is like one with enrolment, but takes the statistics from all utterances, without labels."""
+    without = replace(method, enrolment=0, enrolment_labels=False)
+    return next((other for other in methods if replace(other, name=method.name) == without), None)
 
 
 def check_studied(name: str, methods: list[Method]) -> str:

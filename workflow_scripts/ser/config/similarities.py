@@ -11,6 +11,7 @@ class Similarity:
 
     pattern: str
     column: str | None = None  # of a Parquet file; the vectors in a JSON file go by the similarity's name
+    first: int = 0  # values of a vector before this one are not compared
 
     @property
     def by_seed(self) -> bool:
@@ -28,5 +29,6 @@ SIMILARITIES = {
     "fused": Similarity("speaker_vectors/{ablation}/seed-{seed}/{split}.parquet", "vector"),
     # the last layer of the ablation's encoder, averaged likewise
     "encoder": Similarity("encoder_summaries/{encoder}/{split}.parquet", "mean"),
-    "mfcc": Similarity("speakers/{split}/shard-{shard}.json"),
+    # without c0, which is the level of the recording and nine tenths of the squared length: a gain changes no other
+    "mfcc": Similarity("speakers/{split}/shard-{shard}.json", first=1),
 }

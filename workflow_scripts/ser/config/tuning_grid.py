@@ -21,6 +21,8 @@ def resolve_tuned(ablations: dict[str, Ablation], grid: dict[str, list]) -> dict
             continue
         if source not in ablations:
             raise DataError(f"{where}: tuned is {source!r}, expected one of {', '.join(ablations)}")
+        if ablations[source].finetune:
+            raise DataError(f"{where}: tuned is {source!r}, which is fine-tuned: tuning compares heads alone")
         if ablations[source].head != ablation.head:
             raise DataError(f"{where}: tuned is {source!r}, whose head is another ({ablations[source].head})")
         if len(list_points(ablation, grid)) < 2:

@@ -16,16 +16,17 @@ from ser.corpus.file_hashes import hash_files
 from ser.corpus.recordings import PREFIX, read_recordings
 from ser.corpus.sheet import Corpus, raise_problems, read_corpus
 from ser.files import DataError, is_linked, read_json, sha256, write_json
-from ser.formats.csv_files import format_rows
+from ser.formats.csv_files import format_rows, read_rows
 from ser.formats.encoder_folder import is_folder, list_files
 from ser.formats.manifest import Utterance, shard_of, write_if_changed
+from ser.statistics.enrolment import rank_utterances
 from ser.text import clean
 
 FOLDER = Path("results/manifests")
 _INDEX = FOLDER / "index.json"
 _LOCKS = Path(".snakemake/locks")
 _AT_WORK = "another run is at work in this folder: wait for its end (if it was killed: snakemake --unlock)"
-_WRITTEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/(shard-\d{3}|labels)\.csv")  # below FOLDER
+_WRITTEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/(shard-\d{3}|labels|enrolment_labels)\.csv")  # below FOLDER
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Index:
 
     shards: dict[str, dict[str, str]]
     labels: dict[str, str]
+    enrolment: dict[str, str]
     encoders: dict[str, str]
     recordings: dict[str, dict[str, str]]
 
@@ -49,11 +51,19 @@ class Index:
 _KEYS = {field.name for field in fields(Index)}
 
 
-def build(corpus_settings: dict, encoders: dict[str, dict], sets: dict[str, dict] | None = None) -> Index:
+def build(
+    corpus_settings: dict,
+    encoders: dict[str, dict],
+    sets: dict[str, dict] | None = None,
+    draws: int = 0,
+    labelled: int = 0,
+) -> Index:
     """Index the corpus, the encoder folders and recordings to be scored (settings by split).
 
     Writes manifests and label slices where their content changed, and nothing while another run is at work in this
-    folder: those are its own. Removes nothing, since what reads the workflow need not run it: see `settle`.
+    folder: those are its own. Removes nothing, since what reads the workflow need not run it: see `settle`. The labels
+    of each speaker's first `labelled` utterances in each of the `draws` of enrolment are a slice of their own: those
+    that labelled enrolment may see.
     """
     sets = sets or {}
     writable = not _is_locked()
@@ -67,19 +77,21 @@ def build(corpus_settings: dict, encoders: dict[str, dict], sets: dict[str, dict
         + [f"{row.path} is not on disk" for rows in recordings.values() for row in rows if row.path not in digests]
     )
     texts = _format_files(corpus, digests, corpus_settings)
+    if labelled:
+        texts |= _format_enrolment(corpus, corpus_settings["targets"], draws, labelled)
     for split, rows in recordings.items():
         texts |= _format_manifests(((split, *row) for row in rows), digests, sets[split]["shards"])
     shards: dict[str, dict[str, str]] = defaultdict(dict)
-    labels = {}
+    slices: dict[str, dict[str, str]] = {"labels.csv": {}, "enrolment_labels.csv": {}}
     for path, text in sorted(texts.items()):
         digest = hashlib.sha256(text.encode()).hexdigest()
-        if path.name == "labels.csv":
-            labels[path.parent.name] = digest
+        if path.name in slices:
+            slices[path.name][path.parent.name] = digest
         else:
             shards[path.parent.name][path.stem.removeprefix("shard-")] = digest
     index = Index(
         {split: found for split, found in shards.items() if split not in sets},
-        labels,
+        *slices.values(),
         {name: _digest_encoder(name, spec, writable) for name, spec in encoders.items()},
         {split: shards[split] for split in sorted(sets)},
     )
@@ -140,7 +152,10 @@ def _list_written(described: dict) -> dict[str, str]:
     """The files that an index lists, each with the digest of what it holds: `{path below FOLDER: SHA-256}`."""
     shards = (described.get("shards", {}) | described.get("recordings", {})).items()
     manifests = {f"{split}/shard-{name}.csv": digest for split, found in shards for name, digest in found.items()}
-    return manifests | {f"{split}/labels.csv": digest for split, digest in described.get("labels", {}).items()}
+    slices = {"labels": described.get("labels", {}), "enrolment_labels": described.get("enrolment", {})}
+    return manifests | {
+        f"{split}/{name}.csv": digest for name, each in slices.items() for split, digest in each.items()
+    }
 
 
 def _make_index(described: dict) -> Index:
@@ -165,6 +180,12 @@ def load() -> Index:
     return _make_index(described)
 
 
+def count_labelled(split: str) -> int:
+    """How many utterances of a split the label sheet has, by the label slice that `build` wrote."""
+    path = FOLDER / split / "labels.csv"
+    return sum(1 for _ in read_rows(path)) if path.is_file() else 0
+
+
 def _format_files(corpus: Corpus, digests: dict[str, str], settings: dict) -> dict[Path, str]:
     """The text of every manifest and label slice: `{path: CSV}`."""
     labels: dict[str, list[tuple]] = defaultdict(list)
@@ -175,6 +196,27 @@ def _format_files(corpus: Corpus, digests: dict[str, str], settings: dict) -> di
     return _format_manifests(utterances, digests, settings["shards"]) | {
         FOLDER / split / "labels.csv": format_rows(header, rows) for split, rows in labels.items()
     }
+
+
+def _format_enrolment(corpus: Corpus, targets: list[str], draws: int, count: int) -> dict[Path, str]:
+    """The text of the label slices for enrolment: `{path: CSV}`, a row a draw and utterance that it enrols first."""
+    rows: dict[str, list] = defaultdict(list)
+    for row in corpus.rows:
+        if row.split != "train":
+            rows[row.split].append(row)
+    texts = {}
+    for split, found in rows.items():
+        ids, speakers = [row.utterance_id for row in found], [row.speaker_id for row in found]
+        cut = [
+            (draw, row.utterance_id, row.speaker_id, *row.labels)
+            for draw in range(draws)
+            for row, rank in zip(found, rank_utterances(ids, speakers, draw), strict=True)
+            if rank < count
+        ]
+        texts[FOLDER / split / "enrolment_labels.csv"] = format_rows(
+            ("draw", "utterance_id", "speaker_id", *targets), cut
+        )
+    return texts
 
 
 def _format_manifests(

@@ -47,6 +47,7 @@ def embed_shard(
     reuse_dir: str | Path | None,
     fingerprint: str,
     vectors_path: str | Path | None = None,
+    output: bool = False,
 ) -> None:
     """Write a shard's pooled records and, where `frames_path` is given, the frames of layer `frames_layer`.
 
@@ -54,7 +55,8 @@ def embed_shard(
     `reuse_dir` (one folder an encoder and split), records of the last run are taken where the audio's content, the
     encoder, the options and the caller's `fingerprint` (of the code) are the same, and hard links to this run's files
     are left there for the next one. A personalised encoder needs `vectors_path`, the vectors of the shard's speakers
-    (`placement.write_shard`). Raises DataError where an embedding does not fit `dtype`.
+    (`placement.write_shard`). With `output` the encoder's output is all that is kept (see `Encoder.embed`). Raises
+    DataError where an embedding does not fit `dtype`.
     """
     encoder_dir, device = Path(encoder_dir), _resolve(device)
     outputs = {"pooled": Path(pooled_path)} | ({"frames": Path(frames_path)} if frames_path else {})
@@ -72,7 +74,7 @@ def embed_shard(
     vectors = read_json(vectors_path) if vectors_path else None
     stash: dict[str, Path] = {}
     if reuse_dir := reuse.find_folder(reuse_dir):
-        key = _fingerprint(encoder_dir, [frames_layer, dtype, device, audio, fingerprint, vectors])
+        key = _fingerprint(encoder_dir, [frames_layer, dtype, device, audio, fingerprint, vectors, output])
         stash = {kind: reuse_dir / f"{shard}-{key}.{kind}.tfrecord" for kind in outputs}
     reusable = _reusable(stash.values(), utterances)
     todo = [utterance for utterance in utterances if utterance.utterance_id not in reusable]
@@ -83,7 +85,7 @@ def embed_shard(
         put = {kind: stack.enter_context(writer(path)) for kind, path in outputs.items()}
         old = _old_records(stash, reusable)
         new = stack.enter_context(
-            contextlib.closing(_embed(todo, encoder_dir, frames_layer, dtype, device, threads, audio, vectors))
+            contextlib.closing(_embed(todo, encoder_dir, frames_layer, dtype, device, threads, audio, vectors, output))
         )
         # both in order of id, as manifests are: merged, they need the memory of one record each
         for records in heapq.merge(old, new, key=lambda records: records["pooled"].utterance_id):
@@ -107,6 +109,7 @@ def _embed(
     threads: int | None,
     audio: dict,
     vectors: dict[str, list[float]] | None,
+    output: bool,
 ) -> Iterator[Records]:
     """Yield the records of the utterances in order, without the rejected ones."""
     if not utterances:
@@ -119,7 +122,7 @@ def _embed(
 
     def embed(batch: Batch) -> list:
         own = None if vectors is None else [vectors[utterance.speaker_id] for utterance, _ in batch]
-        return encoder.embed([samples for _, samples in batch], frames_layer, own)
+        return encoder.embed([samples for _, samples in batch], frames_layer, own, output)
 
     batches = _batches(decoded, encoder.batch_seconds * SAMPLE_RATE)
     embedded = _side_by_side(embed, batches, threads if device == "cpu" else 1)

@@ -182,14 +182,19 @@ class Encoder:
 
     @torch.inference_mode()
     def embed(
-        self, waves: list[np.ndarray], frames_layer: int | None = None, vectors: list[np.ndarray] | None = None
+        self,
+        waves: list[np.ndarray],
+        frames_layer: int | None = None,
+        vectors: list[np.ndarray] | None = None,
+        output: bool = False,
     ) -> list[Embedding]:
         """Embed utterances (float32 samples at 16 kHz, 25 ms at least); `frames_layer` 0 is the Transformer's input.
 
         `vectors`, (width,) each, are of the utterances' speakers: a personalised encoder needs them.
 
         Hidden states are those of transformers' `output_hidden_states`: with a pre-norm Transformer (large, xlarge) the
-        last one is the last layer's output before the encoder's final LayerNorm.
+        last one is the last layer's output before the encoder's final LayerNorm. With `output` there is but one, the
+        encoder's output: the last one, after that LayerNorm.
         """
         if min(map(len, waves)) < WINDOW:
             raise DataError(
@@ -201,7 +206,7 @@ class Encoder:
             stacked = torch.from_numpy(np.stack(vectors).astype(np.float32)).to(self.like)  # (waves, width)
         fronts = [self._prepare(wave) for wave in waves]
         n_frames = [(len(wave) - WINDOW) // HOP + 1 for wave in waves]
-        sums = np.zeros((len(waves), len(self.layers) + 1, self.config["hidden_size"]))
+        sums = np.zeros((len(waves), 1 if output else len(self.layers) + 1, self.config["hidden_size"]))
         frames = [[] for _ in waves]
         for spans in self._batches(n_frames):
             features = [self._features(*fronts[i], start, end) for i, start, end, _ in spans]
@@ -209,6 +214,9 @@ class Encoder:
             totals = []
             own = None if vectors is None else stacked[[i for i, *_ in spans]]
             for layer, state in enumerate(self._hidden_states(torch.cat(features), lengths, own)):  # (frames, width)
+                if output and layer < len(self.layers):
+                    continue
+                state = self.norm(state) if output and self.stable else state
                 parts = [part[inner] for part, (*_, inner) in zip(state.split(lengths), spans, strict=True)]
                 totals.append(torch.stack([part.sum(0, dtype=torch.float32) for part in parts]))
                 if layer == frames_layer:

@@ -1,7 +1,8 @@
 """Encoders: any Hugging Face HuBERT, checked and brought into one form that the rest of the workflow can trust.
 
-An encoder's folder holds `config.json`, `preprocessor_config.json`, `model.safetensors` and `card.json`, which says
-what the weights came from. Nothing but configuration and safetensors is read: no code runs, no pickle is opened.
+An encoder's folder holds `config.json`, `preprocessor_config.json`, `model.safetensors`, `card.json`, which says what
+the weights came from, and `heard.txt`, the audio that they learned from (`past`). Nothing but configuration and
+safetensors is read: no code runs, no pickle is opened.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from ser.audio.frames import SAMPLE_RATE
+from ser.encoders import past
 from ser.encoders.hubert_config import read_config
 from ser.files import DataError, atomic, name_path, read_json, sha256, write_json, write_text
 from ser.formats.encoder_folder import DIGESTS, INDEX, OTHERS, is_folder, list_files, list_weights
@@ -43,19 +45,24 @@ def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
         model,
         extractor,
         out_dir,
+        past.read_past(folder, base),
         base=base,
         revision=revision,
         commit=commit,
-        weights="random-init" if origin.get("weights") == "random-init" else "pretrained",
-        adaptation=origin.get("adaptation", "none"),
+        weights="random-init" if (origin or {}).get("weights") == "random-init" else "pretrained",
+        adaptation=(origin or {}).get("adaptation", "none"),
+        origin=origin,
     )
 
 
-def read_origin(folder: Path) -> dict:
-    """What a folder's card says of its encoder, if it has one; a DataError for what no card of this workflow says."""
+def read_origin(folder: Path) -> dict | None:
+    """The card of the encoder in a folder, which goes into the cards of those that are made of it; None without one.
+
+    Raises DataError for what no card of this workflow says.
+    """
     path = folder / "card.json"
     if not path.exists():
-        return {}
+        return None
     card = read_json(path)
     if not isinstance(card, dict):
         raise DataError(f"{path}: is no card of an encoder; expected keys and values")
@@ -65,10 +72,13 @@ def read_origin(folder: Path) -> dict:
     return card
 
 
-def save(model: HubertModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str | Path, **origin) -> None:
-    """Write an encoder's four files, the same bytes for the same model; `origin` opens the card, written last."""
+def save(
+    model: HubertModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str | Path, heard: past.Past, **facts
+) -> None:
+    """Write an encoder's files, the same bytes for the same model; `facts` open the card, which is written last."""
     out_dir = Path(out_dir)
     config = model.config
+    heard.write(out_dir)
     config.architectures, config.dtype = ["HubertModel"], "float32"
     write_text(out_dir / "config.json", config.to_json_string())
     write_text(out_dir / "preprocessor_config.json", extractor.to_json_string())
@@ -77,9 +87,10 @@ def save(model: HubertModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str |
         save_file(state, temporary, metadata={"format": "pt"})
     write_json(
         out_dir / "card.json",
-        origin
+        facts
         | {
-            **({"base": name_path(origin["base"])} if "base" in origin else {}),
+            **({"base": name_path(facts["base"])} if "base" in facts else {}),
+            "heard": list(heard.told),
             **{key: sha256(out_dir / name) for name, key in DIGESTS.items()},
             "parameters": sum(tensor.numel() for tensor in state.values()),
             "layers": config.num_hidden_layers,

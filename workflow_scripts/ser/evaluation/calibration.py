@@ -1,54 +1,26 @@
 """Calibrating an ablation's predictions by PLDC: k chosen on validation speakers, then applied to a split."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from ser.config.calibration_methods import DRAW, Method, read_methods
-from ser.evaluation.calibration_inputs import Evidence, References, read_evidence, read_references
+from ser.config.calibration_methods import CHOSEN, Method, count_enrolled, read_methods
+from ser.evaluation.calibration_inputs import References, read_evidence, read_references
+from ser.evaluation.observations import (
+    Neighbours,
+    Observation,
+    average_labels,
+    find_neighbours,
+    fit_speakers,
+    observe,
+    observe_draws,
+)
 from ser.files import DataError, read_json, sha256, write_json
 from ser.formats.parquet import write_parquet
 from ser.formats.utterances import Utterances, read_labels
-from ser.statistics.moments import Moments, Policy, measure_speakers
-from ser.statistics.pldc import average_neighbours, fit_line, weigh_neighbours
-from ser.statistics.similarity import rank_neighbours
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What a method has of the speakers that it calibrates."""
-
-    mean: np.ndarray  # (speakers, targets) of the predictions that the method may look at
-    std: np.ndarray  # (speakers, targets), population
-    vectors: np.ndarray  # (speakers, width)
-    rows: np.ndarray  # (utterances,) rows of the predictions that are calibrated, and scored
-
-
-def observe(evidence: Evidence, method: Method) -> Observation:
-    """The statistics, vectors and rows of a method: all utterances, or those for enrolment and the rest."""
-    predictions = evidence.predictions
-    if method.enrolment:
-        enrolled, vectors = evidence.enrol(method.enrolment)
-    else:
-        enrolled, vectors = np.ones(len(predictions.ids), bool), evidence.vectors[method.similarity]
-    speaker, n_speakers = predictions.speaker[enrolled], len(predictions.speakers)
-    values = predictions.values[enrolled]
-    own = [measure_speakers(column, column, speaker, n_speakers) for column in values.T]
-    return Observation(
-        np.stack([m.mean_pred for m in own], axis=1),
-        np.sqrt(np.stack([m.var_pred for m in own], axis=1)),
-        vectors,
-        np.flatnonzero(~enrolled) if method.enrolment else np.arange(len(predictions.ids)),
-    )
-
-
-def find_neighbours(method: Method, seen: Observation, references: References) -> tuple[np.ndarray, np.ndarray]:
-    """The references by similarity, and the weights a method gives them: two (speakers, references) arrays."""
-    order, cosine = rank_neighbours(seen.vectors, references.vectors[method.similarity])
-    return order, weigh_neighbours(cosine) if method.weighting == "similarity" else np.ones_like(cosine)
+from ser.statistics.moments import Moments, Policy, measure_speakers, stack
 
 
 def choose_calibration(
@@ -61,86 +33,117 @@ def choose_calibration(
     methods: list[dict],
     k: list[int],
     alpha: list[float],
+    gate: list[float],
+    enrolment_draws: int,
     min_reference_utterances: int,
     policy: dict,
     path: str,
 ) -> None:
-    """Choose k, and alpha with it, by the A-CCC on validation speakers: for each seed, method and target.
+    """Choose k, with it alpha and the gate, by the A-CCC on validation speakers: for each seed, method and target.
 
-    Writes JSON: `chosen_on`, `labels` (the label files read, with their SHA-256), and `choices`, a list of `seed,
-    calibration, target, k, alpha, a_ccc` and `curve`, the A-CCC of every k and alpha. Of equal A-CCCs the first k,
-    then the first alpha, wins. `k` is null if no validation speaker has utterances beyond those for enrolment.
-    Random neighbours get the k of the nearest, so that the two differ in who the neighbours are only.
+    Writes JSON: `chosen_on`, `labels` (the label files read, with their SHA-256), `references` (training speakers who
+    can be neighbours, and those left out with too few labelled utterances), and `choices`, a list of `seed,
+    calibration, target, k, alpha, max_similarity, a_ccc` and `curve`, the A-CCC of every point of the grid. Of equal
+    A-CCCs the first k, then the first alpha, then the first share of the gate, wins. `k` is null if no validation
+    speaker has utterances beyond those for enrolment. Random neighbours get the k of the nearest, so that the two
+    differ in who the neighbours are only.
 
     Args:
-        train, validation: files of the splits, as `evidence.read_references` and `read_evidence` take them
-        k, alpha: the grids
+        train, validation: files of the splits, as `calibration_inputs` takes them
+        k, alpha, gate: the grids
     """
-    policy = Policy(**policy)
+    policy, methods = Policy(**policy), read_methods(methods)
     labels = read_labels(validation_labels, targets)
     choices = []
     for number, seed in enumerate(seeds):
         references = read_references(train_labels, targets, train, number, min_reference_utterances)
-        evidence = read_evidence(targets, validation, number)
+        evidence = read_evidence(targets, validation, number, enrolment_draws, count_enrolled(methods))
         truth = evidence.align(labels)
-        for method in read_methods(methods):
-            grid = sorted({min(value, len(references.speakers)) for value in k})
-            shares = alpha if method.shrinkage else [0.0]
-            if method.neighbours == "all":
-                grid = [len(references.speakers)]
-            scores = measure_grid(method, evidence, truth, references, grid, shares, policy)
+        for method in methods:
+            draws = range(enrolment_draws) if method.enrolment else [0]
+            seen = [observe(evidence, method, draw) for draw in draws]
+            near = [find_neighbours(method, each, references) for each in seen]
+            grid = list_points(method, near[0], k, alpha, gate)
+            scores = measure_grid(method, grid, seen, near, evidence.predictions, truth, references, policy)
             for target, a_ccc in zip(targets, scores, strict=True):
                 choice = {"seed": seed, "calibration": method.name, "target": target}
-                choices.append(choice | choose(a_ccc, grid, shares, method))
-    label_files = {name: sha256(name) for name in (train_labels, validation_labels)}
-    write_json(path, {"chosen_on": "validation", "labels": label_files, "choices": choices})
+                choices.append(choice | choose(grid, a_ccc))
+    made_of = {name: sha256(name) for name in (train_labels, validation_labels)}
+    known = {"used": len(references.speakers), "few_utterances": references.left_out}
+    write_json(path, {"chosen_on": "validation", "labels": made_of, "references": known, "choices": choices})
+
+
+def list_points(method: Method, near: Neighbours, k: list[int], alpha: list[float], gate: list[float]) -> list[dict]:
+    """The grid that a method is chosen from: points of `k, alpha, max_similarity`.
+
+    A gate's share q of the speakers, those least similar to their k neighbours, have the threshold at the q-quantile
+    of these similarities; all of them have none.
+    """
+    most = near.order.shape[1]
+    points = []
+    for count in [most] if method.neighbours == "all" else sorted({min(value, most) for value in k}):
+        limits = [None]
+        if method.gate:
+            known = np.sort(near.measure_similarity(count))
+            limits = [None if q == 1 else float(known[max(int(np.ceil(q * len(known))) - 1, 0)]) for q in gate]
+        shares = alpha if method.keeps_share else [None]
+        points += [{"k": count, "alpha": share, "max_similarity": limit} for share in shares for limit in limits]
+    return points
 
 
 def measure_grid(
     method: Method,
-    evidence: Evidence,
+    grid: list[dict],
+    seen: list[Observation],
+    near: list[Neighbours],
+    predictions: Utterances,
     truth: np.ndarray,
     references: References,
-    k: list[int],
-    alpha: list[float],
     policy: Policy,
 ) -> list[np.ndarray | None]:
-    """The A-CCC of each k and alpha, (len(k), len(alpha)), for each target; None where no speaker counts.
+    """The A-CCC of each point, averaged over draws, (points,), for each target; None where no speaker counts.
 
     PLDC is a straight line a speaker, so that the calibrated CCC follows from the moments of the uncalibrated.
+
+    Args:
+        seen, near: what the method sees in each draw
     """
-    seen, predictions = observe(evidence, method), evidence.predictions
-    order, weights = find_neighbours(method, seen, references)
-    average = average_neighbours(order, weights, references.statistics, k)  # (S, k, 2 * targets)
-    speaker, grids = predictions.speaker[seen.rows], []
-    for t in range(truth.shape[1]):
-        own = measure_speakers(truth[seen.rows, t], predictions.values[seen.rows, t], speaker, len(seen.mean))
-        counted = policy.count(own)
-        if not counted.any():
-            if not method.enrolment:
-                raise DataError(
-                    f"calibration: no validation speaker has {policy.min_utterances} utterances with different "
-                    f"{predictions.targets[t]} labels (evaluation: min_utterances), so that k cannot be chosen"
-                )
-            grids.append(None)
-            continue
-        mean, std = seen.mean[:, t, None, None], seen.std[:, t, None, None]
-        means, stds = (average[:, :, column, None] for column in (t, truth.shape[1] + t))  # (S, k, 1)
-        slope, new_mean = fit_line(method.shift, mean, std, means, stds, np.asarray(alpha))  # (S, k, alpha)
-        own = Moments(*(values[:, None, None] for values in vars(own).values()))
-        ccc = own.transform(slope, slope * (own.mean_pred - mean) + new_mean).ccc
-        grids.append(np.broadcast_to(ccc, (len(counted), len(k), len(alpha)))[counted].mean(axis=0))
-    return grids
+    targets, n_speakers = range(truth.shape[1]), len(predictions.speakers)
+    own = [
+        [
+            measure_speakers(truth[o.rows, t], predictions.values[o.rows, t], predictions.speaker[o.rows], n_speakers)
+            for o in seen
+        ]
+        for t in targets
+    ]  # of each target and draw
+    counted = [policy.count(stack(draws, of_same_utterances=False)) for draws in own]
+    for t in targets:
+        if not counted[t].any() and not method.enrolment:
+            raise DataError(
+                f"calibration: no validation speaker has {policy.min_utterances} utterances with different "
+                f"{predictions.targets[t]} labels (evaluation: min_utterances), so that k cannot be chosen"
+            )
+    scores = np.zeros((len(targets), len(grid)))
+    for d, (each, neighbours) in enumerate(zip(seen, near, strict=True)):
+        labels = {k: average_labels(method, neighbours, references, k) for k in {point["k"] for point in grid}}
+        for p, point in enumerate(grid):
+            slope, new_mean = fit_speakers(method, point, each, neighbours, labels[point["k"]])
+            for t in targets:
+                ccc = calibrate_moments(own[t][d], slope[:, t], each.mean[:, t], new_mean[:, t]).ccc
+                scores[t, p] += ccc[counted[t]].sum()
+    return [scores[t] / (len(seen) * counted[t].sum()) if counted[t].any() else None for t in targets]
 
 
-def choose(a_ccc: np.ndarray | None, k: list[int], alpha: list[float], method: Method) -> dict:
+def calibrate_moments(own: Moments, slope: np.ndarray, mean: np.ndarray, new_mean: np.ndarray) -> Moments:
+    """The moments after `fit_line`'s calibration."""
+    return own.transform(slope, slope * (own.mean_pred - mean) + new_mean)
+
+
+def choose(grid: list[dict], a_ccc: np.ndarray | None) -> dict:
     """The best point of a grid, with the whole grid as the curve."""
     if a_ccc is None:
-        return {"k": None, "alpha": None, "a_ccc": None, "curve": []}
-    curve = [
-        {"k": k[i], "alpha": alpha[j] if method.shrinkage else None, "a_ccc": round(float(a_ccc[i, j]), 9)}
-        for i, j in np.ndindex(a_ccc.shape)
-    ]
+        return dict.fromkeys((*CHOSEN, "a_ccc")) | {"curve": []}
+    curve = [point | {"a_ccc": round(float(score), 9)} for point, score in zip(grid, a_ccc, strict=True)]
     return max(curve, key=lambda point: point["a_ccc"]) | {"curve": curve}
 
 
@@ -152,6 +155,7 @@ def calibrate_split(
     seeds: list[int],
     targets: list[str],
     methods: list[dict],
+    enrolment_draws: int,
     min_reference_utterances: int,
     random_draws: int,
     random_seed: int,
@@ -160,57 +164,43 @@ def calibrate_split(
     """Write a split's calibrated predictions, a file a seed: `utterance_id, speaker_id, calibration` and the targets.
 
     A row an utterance and calibration: first `none`, the predictions as they are, then the methods in the config's
-    order; a method with random neighbours is there once a draw (`random_k/00`, ...), one with enrolment only for the
-    utterances that are not enrolled. The file's metadata name the label and choice files it was made from.
+    order; a method with random neighbours, or with enrolment, is there once a draw (`random_k/00`, ...), one with
+    enrolment only for the utterances that no method enrols in that draw. The file's metadata name the label and
+    choice files it was made from.
     """
     chosen = {(c["seed"], c["calibration"], c["target"]): c for c in read_json(choices)["choices"]}
     made_from = {"labels": json.dumps({train_labels: sha256(train_labels)}), "choices": sha256(choices)}
+    made_from["enrolment_labels"] = json.dumps({name: sha256(name) for name in split["enrolment_labels"]})
+    methods = read_methods(methods)
     for number, (seed, path) in enumerate(zip(seeds, paths, strict=True)):
         references = read_references(train_labels, targets, train, number, min_reference_utterances)
-        evidence = read_evidence(targets, split, number)
+        evidence = read_evidence(targets, split, number, enrolment_draws, count_enrolled(methods))
         blocks = [("none", np.arange(len(evidence.predictions.ids)), evidence.predictions.values)]
-        for method in read_methods(methods) if evidence.predictions.speakers else []:
+        for method in methods if evidence.predictions.speakers else []:
             points = [chosen[seed, method.name, target] for target in targets]
             if any(point["k"] is None for point in points):
                 continue
-            seen = observe(evidence, method)
-            order, weights = find_neighbours(method, seen, references)
-            orders = {method.name: order}
-            if method.neighbours == "random":
-                orders = draw_neighbours(method, order.shape, random_draws, random_seed)
-            for name, order in orders.items():
-                values = apply_choice(method, points, seen, order, weights, references, evidence.predictions)
+            for name, seen, near in observe_draws(method, evidence, references, random_draws, random_seed):
+                values = apply_choice(method, points, seen, near, references, evidence.predictions)
                 blocks.append((name, seen.rows, values))
         write_calibrated(path, evidence.predictions, blocks, made_from)
-
-
-def draw_neighbours(method: Method, shape: tuple[int, int], draws: int, seed: int) -> dict[str, np.ndarray]:
-    """References in random orders by name of the draw, each (speakers, references): the same for every ablation."""
-    references = np.tile(np.arange(shape[1]), (shape[0], 1))
-    return {
-        f"{method.name}{DRAW}{draw:02d}": np.random.default_rng([seed, draw]).permuted(references, axis=1)
-        for draw in range(draws)
-    }
 
 
 def apply_choice(
     method: Method,
     points: list[dict],
     seen: Observation,
-    order: np.ndarray,
-    weights: np.ndarray,
+    near: Neighbours,
     references: References,
     predictions: Utterances,
 ) -> np.ndarray:
-    """The calibrated values of a method's rows, (rows, targets), with the k and alpha of each target."""
+    """The calibrated values of a method's rows, (rows, targets), with what was chosen for each target."""
     speaker, columns = predictions.speaker[seen.rows], []
     for t, point in enumerate(points):
-        statistics = references.statistics[:, [t, len(points) + t]]
-        mean, std = average_neighbours(order, weights, statistics, [point["k"]])[:, 0].T  # (speakers,) each
-        own_mean, own_std = seen.mean[:, t], seen.std[:, t]
-        slope, new_mean = fit_line(method.shift, own_mean, own_std, mean, std, point["alpha"] or 0.0)
+        labels = average_labels(method, near, references, point["k"])
+        slope, new_mean = fit_speakers(method, point, seen, near, labels)
         values = predictions.values[seen.rows, t]
-        columns.append(slope[speaker] * (values - own_mean[speaker]) + new_mean[speaker])
+        columns.append(slope[speaker, t] * (values - seen.mean[speaker, t]) + new_mean[speaker, t])
     return np.stack(columns, axis=1)
 
 

@@ -1,18 +1,22 @@
 """What calibration may know: training speakers with their labels, and a split's speakers without theirs."""
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
 
 from ser.config.similarities import SIMILARITIES
 from ser.files import DataError, read_json
 from ser.formats.parquet import read_parquet
-from ser.formats.utterances import Utterances, find_rows, read_labels, read_predictions
+from ser.formats.utterances import Utterances, find_rows, read_labels, read_predictions, read_values
+from ser.statistics.enrolment import rank_utterances
 from ser.statistics.moments import measure_speakers
 
 # A split's files, as the workflow hands them over: lists of paths, one a seed where a seed matters.
 #   predictions, fused, enrolment   one a seed
+#   enrolment_labels                one, if a method enrols with labels: those of enrolled utterances alone
 #   encoder, mfcc                   one, or one a shard; absent or empty if no method compares them
 
 
@@ -21,8 +25,20 @@ class References:
     """The training speakers, with label statistics and vectors."""
 
     speakers: list[str]
+    counts: np.ndarray  # (references,) labelled utterances
     statistics: np.ndarray  # (references, 2 * targets): label means, then label standard deviations (population)
     vectors: dict[str, np.ndarray]  # similarity -> (references, width)
+    left_out: int  # training speakers with a vector, but with too few labelled utterances
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """Single utterances, of which some enrol their speakers."""
+
+    vectors: np.ndarray  # (utterances, width) float16
+    ranks: np.ndarray  # (draws, utterances): place in the order in which a draw enrols a speaker's utterances
+    held_out: int  # the first so many are scored by no method that enrols, however few it takes itself
+    labels: np.ndarray  # (draws, utterances, targets); NaN but for those that a draw enrols with their labels
 
 
 @dataclass(frozen=True)
@@ -31,18 +47,7 @@ class Evidence:
 
     predictions: Utterances
     vectors: dict[str, np.ndarray]  # similarity -> (speakers, width)
-    enrolment: dict[str, list[tuple[str, np.ndarray]]]  # speaker -> utterances and vectors, in enrolment order
-
-    def enrol(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Each speaker's first `count` utterances: a mask (utterances,), and their mean vectors (speakers, width)."""
-        first = {speaker: self.enrolment.get(speaker, [])[:count] for speaker in self.predictions.speakers}
-        for speaker, pairs in first.items():
-            if not pairs:
-                raise DataError(f"the enrolment vectors: expected one of speaker {speaker}, who has predictions")
-        ids = [utterance for pairs in first.values() for utterance, _ in pairs]
-        mask = np.zeros(len(self.predictions.ids), bool)
-        mask[find_rows(ids, self.predictions.ids, "the enrolment vectors has no prediction")] = True
-        return mask, np.stack([np.mean([vector for _, vector in pairs], axis=0) for pairs in first.values()])
+    enrolment: Enrolment | None = None  # None where no method enrols
 
     def align(self, labels: Utterances) -> np.ndarray:
         """The labels of the predicted utterances, (utterances, targets)."""
@@ -63,11 +68,8 @@ def read_references(
         raise DataError(f"{labels}: expected a label for each target; training labels cannot be withheld")
     moments = [measure_speakers(column, column, truth.speaker, len(truth.speakers)) for column in truth.values.T]
     known = set.intersection(*(set(by_speaker) for by_speaker in vectors.values()))
-    kept = [
-        number
-        for number, speaker in enumerate(truth.speakers)
-        if speaker in known and moments[0].n[number] >= min_utterances
-    ]
+    candidates = [number for number, speaker in enumerate(truth.speakers) if speaker in known]
+    kept = [number for number in candidates if moments[0].n[number] >= min_utterances]
     if not kept:
         raise DataError(
             f"{labels}: no training speaker has {min_utterances} utterances and a vector "
@@ -78,13 +80,22 @@ def read_references(
     speakers = [truth.speakers[number] for number in kept]
     return References(
         speakers,
+        moments[0].n[kept],
         np.concatenate([means, stds], axis=1),
         {name: np.stack([found[speaker] for speaker in speakers]) for name, found in vectors.items()},
+        len(candidates) - len(kept),
     )
 
 
-def read_evidence(targets: list[str], files: dict[str, list[str]], seed: int) -> Evidence:
-    """A split's predictions and vectors by the seed at position `seed`."""
+def read_evidence(
+    targets: list[str], files: dict[str, list[str]], seed: int, draws: int = 0, held_out: int = 0
+) -> Evidence:
+    """A split's predictions and vectors by the seed at position `seed`; with `held_out` those of enrolment too.
+
+    Args:
+        draws: of which utterances are enrolled
+        held_out: the most utterances that a method enrols
+    """
     predictions = read_predictions(files["predictions"][seed], targets)
     vectors = {}
     for name, found in read_vectors(files, seed).items():
@@ -93,7 +104,14 @@ def read_evidence(targets: list[str], files: dict[str, list[str]], seed: int) ->
             raise DataError(f"{files[name][0]}: expected a vector of speaker {missing[0]}, who has predictions")
         if predictions.speakers:
             vectors[name] = np.stack([found[speaker] for speaker in predictions.speakers])
-    return Evidence(predictions, vectors, read_enrolment(files["enrolment"], seed))
+    if not held_out:
+        return Evidence(predictions, vectors)
+    ids = predictions.ids.to_pylist()
+    ranks = np.stack([rank_utterances(ids, predictions.speaker, draw) for draw in range(draws)])
+    labels = read_enrolment_labels(files["enrolment_labels"], predictions, draws)
+    return Evidence(
+        predictions, vectors, Enrolment(read_enrolment(files["enrolment"][seed], predictions), ranks, held_out, labels)
+    )
 
 
 def read_vectors(files: dict[str, list[str]], seed: int) -> dict[str, dict[str, np.ndarray]]:
@@ -107,37 +125,58 @@ def read_vectors(files: dict[str, list[str]], seed: int) -> dict[str, dict[str, 
             vectors[name] = {s: vector for path in paths for s, vector in read_column(path, similarity.column).items()}
         else:
             shards = map(read_json, paths)
-            vectors[name] = {s: np.array(entry[name]) for shard in shards for s, entry in shard.items()}
+            first = similarity.first
+            vectors[name] = {s: np.array(entry[name][first:]) for shard in shards for s, entry in shard.items()}
     return vectors
 
 
 def read_column(path: str, column: str) -> dict[str, np.ndarray]:
     """A column of vectors by speaker, as float64."""
     table = read_parquet(path, columns=["speaker_id", column])
-    vectors = stack_vectors(table[column])
+    vectors = stack_vectors(table[column]).astype(float)
     return dict(zip(table["speaker_id"].to_pylist(), vectors, strict=True))
 
 
 def stack_vectors(column) -> np.ndarray:
-    """An Arrow column of equally long lists as (rows, width) float64."""
+    """An Arrow column of equally long lists as (rows, width)."""
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(column), -1).astype(float) if len(column) else np.empty((0, 0))
+    return flat.reshape(len(column), -1) if len(column) else np.empty((0, 0))
 
 
-def read_enrolment(paths: list[str], seed: int) -> dict[str, list[tuple[str, np.ndarray]]]:
-    """Enrolment utterances and their vectors by speaker, in the order of their rank; nothing without files."""
-    if not paths:
-        return {}
-    table = read_parquet(paths[seed]).sort_by([("speaker_id", "ascending"), ("rank", "ascending")])
-    enrolment = defaultdict(list)
-    vectors = stack_vectors(table["vector"])
-    rows = zip(table["speaker_id"].to_pylist(), table["utterance_id"].to_pylist(), vectors, strict=True)
-    for speaker, utterance, vector in rows:
-        enrolment[speaker].append((utterance, vector))
-    return enrolment
+def read_enrolment(path: str, predictions: Utterances) -> np.ndarray:
+    """The vectors of the predicted utterances, (utterances, width), of the number type that they are stored in."""
+    table = read_parquet(path, columns=["utterance_id", "vector"])
+    rows = find_rows(
+        predictions.ids, table["utterance_id"].combine_chunks(), f"the predictions has no vector in {path}"
+    )
+    return stack_vectors(table["vector"])[rows]
+
+
+def read_enrolment_labels(paths: list[str], predictions: Utterances, draws: int) -> np.ndarray:
+    """The labels of utterances that are enrolled with them, (draws, utterances, targets); NaN for all others.
+
+    An utterance whose audio was set aside has no prediction, and its label is not used.
+    """
+    labels = np.full((draws, len(predictions.ids), len(predictions.targets)), np.nan)
+    for path in paths:
+        table = read_cut(path, predictions.targets)
+        table = table.filter(pc.is_in(table["utterance_id"], value_set=predictions.ids))
+        row = find_rows(table["utterance_id"], predictions.ids, f"{path} has no prediction")
+        labels[table["draw"].to_numpy(), row] = read_values(table, predictions.targets)
+    return labels
+
+
+def read_cut(path: str, targets: list[str]) -> pa.Table:
+    """The labels of enrolled utterances that the index cut out: `draw, utterance_id, speaker_id` and the targets."""
+    types = {"draw": pa.int64(), "utterance_id": pa.string(), "speaker_id": pa.string()}
+    types |= dict.fromkeys(targets, pa.float64())
+    options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=False, null_values=[""])
+    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    return pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=options)
 
 
 def name_files(inputs, prefix: str = "") -> dict[str, list[str]]:
     """The files of a split among a job's named inputs: those of the training split have the prefix `train_`."""
-    kinds = ("predictions", "enrolment", *SIMILARITIES)
-    return {kind: list(inputs.get(f"{prefix}{kind}", [])) for kind in kinds}
+    kinds = ("predictions", "enrolment", "enrolment_labels", *SIMILARITIES)
+    found = {kind: inputs.get(f"{prefix}{kind}", []) for kind in kinds}
+    return {kind: [paths] if isinstance(paths, str) else list(paths) for kind, paths in found.items()}

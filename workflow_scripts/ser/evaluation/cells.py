@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from ser.config.calibration_methods import Method
+from ser.config.calibration_methods import Method, find_counterpart
 from ser.files import DataError
 from ser.formats.parquet import read_parquet
 from ser.formats.utterances import Utterances, find_rows, read_values
+from ser.statistics.ccc import NO_VARIANCE
 from ser.statistics.moments import Moments, measure_speakers, stack
 from ser.statistics.pldc import fit_line
 
-ORACLE = "oracle (test labels)"
+ORACLE = "true mean and spread (test labels)"
+CEILING_A, CEILING_O = "ceiling of A-CCC (test labels)", "ceiling of O-CCC (test labels)"
+WITH_TEST_LABELS = (ORACLE, CEILING_A, CEILING_O)  # calibrations that no system can have, of every ablation
 CONSTANT = "constant predictor"
 SPEAKER_MEAN = "speaker-mean predictor (test labels)"
 
@@ -28,9 +31,12 @@ class Cell:
     ablation: str
     calibration: str
     target: int
-    moments: Moments  # predictions' arrays (runs, speakers): a run is a seed, or a seed and a random draw
+    # Predictions' arrays are (runs, speakers): a run is a seed, or a seed and a draw, all draws of a seed together. Of
+    # draws of enrolled utterances labels' arrays are so too: each leaves others to be scored.
+    moments: Moments
     reference: Moments | None  # of the same utterances; None where there is nothing to compare with
     n_seeds: int
+    counterpart: Moments | None = None  # of the same utterances: the method that has all utterances, without labels
 
     @property
     def paired(self) -> bool:
@@ -67,11 +73,10 @@ def generate_cells(paths, labels: Utterances, methods: list[Method], baseline: s
             yield Cell(ablation, "none", target, none, base.get(target), len(seeds))
             base.setdefault(target, none)
             for method in methods:
-                yield build_calibrated(ablation, method, target, labels, runs, none)
-            slope, mean = fit_line(
-                "mu_sigma", none.mean_pred, np.sqrt(none.var_pred), none.mean_true, np.sqrt(none.var_true)
-            )
-            yield Cell(ablation, ORACLE, target, none.transform(slope, mean), none, len(seeds))
+                counterpart = find_counterpart(method, methods) if method.enrolment else None
+                yield build_calibrated(ablation, method, target, labels, runs, none, counterpart)
+            for name, moments in zip(WITH_TEST_LABELS, calibrate_with_labels(none), strict=True):
+                yield Cell(ablation, name, target, moments, none, len(seeds))
     n_seeds = sum(name == baseline for name, _ in paths)
     for target in targets:
         zero = np.zeros_like(base[target].mean_true)
@@ -80,22 +85,70 @@ def generate_cells(paths, labels: Utterances, methods: list[Method], baseline: s
             yield Cell(name, "none", target, moments, base[target], n_seeds)
 
 
-def build_calibrated(ablation: str, method: Method, target: int, labels: Utterances, runs: list, none: Moments) -> Cell:
+def calibrate_with_labels(none: Moments) -> tuple[Moments, Moments, Moments]:
+    """Predictions moved, by speaker, to the true mean and spread, and to those that are best for A-CCC and for O-CCC.
+
+    Right in mean and spread is not best. Of the lines that never fall, which is what a mean and a spread make of a
+    speaker's predictions, that with the true mean has the CCC 2 b c / (s_y^2 + b^2 s_p^2) at the slope b, with the
+    covariance c. It is largest at b = s_y / s_p, where it is r; but where r < 0 that is the worst, and b = 0 is best.
+
+    For one CCC over all utterances let f be the least squares fit of the labels by such lines: slopes c / s_p^2, or 0
+    where c < 0. No such predictions p have a covariance with the labels above that of p with f, so that their CCC is
+    at most 2 s_f s_p / (s_y^2 + s_p^2) <= s_f / s_y, over all utterances; f stretched around its mean to the spread
+    of the labels reaches it.
+    """
+    slope, mean = fit_line("mu_sigma", none.mean_pred, np.sqrt(none.var_pred), none.mean_true, np.sqrt(none.var_true))
+    rises = (none.covariance > 0) & (none.var_pred > NO_VARIANCE)
+    fit = none.transform(np.where(rises, none.covariance, 0) / np.where(rises, none.var_pred, 1), mean)
+    whole = fit.pool()
+    explained = np.where(whole.var_pred > NO_VARIANCE, whole.var_pred, whole.var_true)
+    stretch = np.sqrt(whole.var_true / np.where(explained > NO_VARIANCE, explained, 1))[..., None]  # (runs, 1)
+    centre = whole.mean_true[..., None]
+    stretched = fit.transform(stretch, centre + stretch * (mean - centre))
+    return none.transform(slope, mean), none.transform(np.where(rises, slope, 0), mean), stretched
+
+
+def build_calibrated(
+    ablation: str,
+    method: Method,
+    target: int,
+    labels: Utterances,
+    runs: list,
+    none: Moments,
+    counterpart: Method | None = None,
+) -> Cell:
     """The cell of a calibration, compared with the same ablation uncalibrated on the same utterances."""
     draws = [name for name in runs[0] if method.owns(name)]
     if not draws:  # no speaker has utterances beyond those for enrolment
         empty = measure_speakers([], [], np.empty(0, int), len(labels.speakers))
         return Cell(ablation, method.name, target, empty, empty, len(runs))
-    moments = stack([measure_run(labels, run[name], target) for run in runs for name in draws])
     if not method.enrolment:
+        moments = stack([measure_run(labels, run[name], target) for run in runs for name in draws])
         return Cell(ablation, method.name, target, moments, none, len(runs))
-    rows = runs[0][draws[0]][0]
-    return Cell(ablation, method.name, target, moments, measure(labels, runs, "none", target, rows), len(runs))
+
+    def measure_scored(calibration: str | None) -> Moments:
+        """The moments of the utterances that each draw leaves, by the method itself or another calibration."""
+        parts = [
+            measure_run(labels, take_rows(run[calibration or name], run[name][0]), target)
+            for run in runs
+            for name in draws
+        ]
+        return stack(parts, of_same_utterances=False)
+
+    other = measure_scored(counterpart.name) if counterpart else None
+    own, none = measure_scored(None), measure_scored("none")
+    return Cell(ablation, method.name, target, own, none, len(runs), other)
 
 
-def measure(labels: Utterances, runs: list[Predictions], calibration: str, target: int, rows=slice(None)) -> Moments:
-    """The moments of all seeds' predictions; `none` covers every utterance, so that rows of it can be taken."""
-    return stack([measure_run(labels, tuple(part[rows] for part in run[calibration]), target) for run in runs])
+def take_rows(predictions: tuple[np.ndarray, np.ndarray], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The predictions of some rows of the labels; they are sorted, and there are some of each row."""
+    known, values = predictions
+    return rows, values[np.searchsorted(known, rows)]
+
+
+def measure(labels: Utterances, runs: list[Predictions], calibration: str, target: int) -> Moments:
+    """The moments of all seeds' predictions with a calibration."""
+    return stack([measure_run(labels, run[calibration], target) for run in runs])
 
 
 def measure_run(labels: Utterances, predictions: tuple[np.ndarray, np.ndarray], target: int) -> Moments:

@@ -5,16 +5,20 @@ the files as they are now, and scores the validation split again: the figure tha
 """
 
 import json
+from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
 
-from ser.config.calibration_methods import read_methods
+from ser.config.calibration_methods import Method, count_labelled, read_methods
+from ser.evaluation.calibration_inputs import read_cut
 from ser.evaluation.cells import build_cells
+from ser.evaluation.observations import name_draw
 from ser.files import DataError, read_json, sha256, write_json
 from ser.formats.parquet import read_parquet, read_schema
-from ser.formats.utterances import find_runs, read_labels
+from ser.formats.utterances import find_rows, find_runs, read_labels, read_values
 from ser.statistics.moments import Policy
 
 # Calibrated predictions are stored as float32, and a CCC is of the order of 1.
@@ -29,12 +33,15 @@ def check_protocol(
     targets: list[str],
     policy: dict,
     path: str,
+    enrolment_labels: dict[str, str],
 ) -> None:
     """Write what was checked, with numbers of speakers and utterances a split; a DataError says what is broken.
 
     Args:
         labels: the labels file of every split, train and validation among them
         choices: the choices file of every ablation
+        enrolment_labels: of each split that is scored the file of the labels that calibration may read, if a method
+            enrols speakers with labels
     """
     splits = {split: read_parquet(file, columns=["utterance_id", "speaker_id"]) for split, file in labels.items()}
     check_disjoint(splits)
@@ -42,9 +49,15 @@ def check_protocol(
     for file in choices.values():
         check_choices(file, {labels[split]: digests[labels[split]] for split in ("train", "validation")})
     runs = find_runs(calibrated)
+    enrolled = {split: (file, sha256(file)) for split, file in enrolment_labels.items()}
+    methods = read_methods(methods)
+    cut = {split: check_cut(file, labels[split], targets, methods) for split, file in enrolment_labels.items()}
     for (ablation, _, split), file in runs.items():
-        check_sources(file, {labels["train"]: digests[labels["train"]]}, choices[ablation])
+        known = dict([enrolled[split]] if split in enrolled else [])
+        check_sources(file, {labels["train"]: digests[labels["train"]]}, known, choices[ablation])
         check_members(file, splits[split], labels[split])
+        if split in cut:
+            check_enrolled(file, cut[split], methods)
     for ablation, file in choices.items():
         paths = {
             (name, seed): run for (name, seed, split), run in runs.items() if (name, split) == (ablation, "validation")
@@ -54,10 +67,13 @@ def check_protocol(
         split: {"speakers": len(pc.unique(table["speaker_id"])), "utterances": len(table)}
         for split, table in splits.items()
     }
+    read = "calibration read training labels only"
+    if enrolment_labels:
+        read += ", but for those of utterances that speakers are enrolled with, which are not scored"
     checked = [
         "no speaker and no utterance is in two splits",
         "k and alpha were chosen on validation labels, and give the A-CCC that they were chosen for",
-        "calibration read training labels only",
+        read,
         "every calibrated prediction belongs to a speaker of its split",
     ]
     write_json(path, {"splits": sizes, "calibrated_files": len(runs), "checked": checked})
@@ -91,17 +107,56 @@ def check_choices(path: str, labels: dict[str, str]) -> None:
             )
 
 
-def check_sources(path: Path, labels: dict[str, str], choices: str) -> None:
+def check_sources(path: Path, labels: dict[str, str], enrolled: dict[str, str], choices: str) -> None:
     """Stop unless a file of calibrated predictions was made from these labels and choices, and no others."""
     made_from = read_schema(path).metadata or {}
-    read = json.loads(made_from.get(b"labels", b"{}"))
+    read, read_enrolled = (json.loads(made_from.get(key, b"{}")) for key in (b"labels", b"enrolment_labels"))
     if read != labels:
         raise DataError(
             f"{path}: calibration read the labels {sorted(read)}; expected training labels only: "
             f"{sorted(labels)} as they are now"
         )
+    if read_enrolled != enrolled:
+        raise DataError(
+            f"{path}: calibration read the labels {sorted(read_enrolled)} of speakers to be scored; expected "
+            + (f"{sorted(enrolled)} as they are now" if enrolled else "none, because no method enrols with labels")
+        )
     if made_from.get(b"choices", b"").decode() != sha256(choices):
         raise DataError(f"{path}: was not calibrated with the k and alpha of {choices} as it is now")
+
+
+def check_cut(path: str, labels: str, targets: list[str], methods: list[Method]) -> dict[int, set[str]]:
+    """The utterances whose labels calibration may read, by draw.
+
+    Stop unless the file has, of each speaker and draw, no more labels than a method enrols, and those of the split.
+    """
+    truth, table = read_labels(labels, targets), read_cut(path, targets)
+    rows = find_rows(table["utterance_id"], truth.ids, f"{path} is not in {labels}")
+    if not np.array_equal(read_values(table, targets), truth.values[rows], equal_nan=True):
+        raise DataError(f"{path}: expected the labels of {labels}; delete it and run again")
+    enrolled, counts = defaultdict(set), Counter()
+    for draw, utterance, row in zip(table["draw"].to_pylist(), table["utterance_id"].to_pylist(), rows, strict=True):
+        enrolled[draw].add(utterance)
+        counts[draw, truth.speaker[row]] += 1
+    most = count_labelled(methods)
+    if counts and max(counts.values()) > most:
+        (draw, speaker), count = counts.most_common(1)[0]
+        raise DataError(
+            f"{path}: has {count} labels of speaker {truth.speakers[speaker]} in draw {draw}, expected at most {most}, "
+            "as many as a method enrols"
+        )
+    return enrolled
+
+
+def check_enrolled(path: Path, enrolled: dict[int, set[str]], methods: list[Method]) -> None:
+    """Stop where an utterance whose label calibration could read is scored in the same draw."""
+    names = {name_draw(method, draw): draw for method in methods if method.enrolment for draw in enrolled}
+    table = read_parquet(path, columns=["utterance_id", "calibration"])
+    calibration = table["calibration"].cast("string")
+    for name, draw in names.items():
+        scored = table["utterance_id"].filter(pc.equal(calibration, name))
+        if both := enrolled[draw].intersection(scored.to_pylist()):
+            raise DataError(f"{path}: {name} has utterance {min(both)!r}, whose label calibration could read")
 
 
 def check_members(path: Path, members, labels: str) -> None:
@@ -117,18 +172,18 @@ def check_members(path: Path, members, labels: str) -> None:
 
 
 def check_scores(
-    choices: str, paths: dict, labels: str, ablation: str, methods: list[dict], targets: list[str], policy: Policy
+    choices: str, paths: dict, labels: str, ablation: str, methods: list[Method], targets: list[str], policy: Policy
 ) -> None:
     """Stop unless each method has, on validation, the A-CCC that its k and alpha were chosen for."""
     chosen = read_json(choices)["choices"]
     seeds = sorted(seed for _, seed in paths)
-    nearest = [method for method in read_methods(methods) if method.neighbours != "random"]
+    nearest = [method for method in methods if method.neighbours != "random"]
     _, cells = build_cells(paths, read_labels(labels, targets), nearest, ablation, [0.0] * len(targets))
     scores = {
-        (seed, cell.calibration, targets[cell.target]): ccc[counted].mean()
+        (seed, cell.calibration, targets[cell.target]): ccc[:, counted].mean()
         for cell in cells
         if cell.ablation == ablation and (counted := policy.count(cell.moments)).any()
-        for seed, ccc in zip(seeds, cell.moments.ccc, strict=True)
+        for seed, ccc in zip(seeds, np.split(cell.moments.ccc, len(seeds)), strict=True)  # (draws, speakers) each
     }
     names = {method.name for method in nearest}
     for choice in chosen:

@@ -8,18 +8,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ser.config.calibration_methods import Method
-from ser.evaluation.calibration import observe
+from ser.config.calibration_methods import CHOSEN, Method
 from ser.evaluation.calibration_inputs import read_evidence, read_references
+from ser.evaluation.observations import observe
 from ser.files import read_json
 from ser.formats.csv_files import join_values, write_csv
 from ser.formats.parquet import read_parquet
 from ser.formats.utterances import Utterances, find_rows, read_labels, read_values
+from ser.statistics.ccc import NO_VARIANCE
 from ser.statistics.conformal import measure_half_width
+from ser.statistics.moments import measure_speakers
 from ser.statistics.similarity import rank_neighbours
 
 SPEAKER_COLUMNS = ["speaker", "n_utterances", "enough_utterances", "calibration"]
-SPEAKER_COLUMNS += ["target", "seed", "k", "alpha", "neighbours", "similarities"]
+SPEAKER_COLUMNS += ["target", "seed", "k", "alpha", "neighbours", "similarities", "max_similarity"]
 REJECTED_COLUMNS = ["file", "speaker", "reason"]
 ALL = "all training speakers"
 
@@ -28,7 +30,7 @@ ALL = "all training speakers"
 class Scores:
     """A set's predictions with one calibration, and how far such predictions are off on validation speakers."""
 
-    mean: Utterances  # over seeds
+    mean: Utterances  # over seeds, spread out as one seed's are
     spread: np.ndarray | None  # (utterances, targets) standard deviation over seeds (n - 1); None with one seed
     half_widths: np.ndarray  # (targets,)
 
@@ -68,7 +70,8 @@ def score_recordings(
 ) -> None:
     """Write the scores of a set, how its speakers were calibrated, and what audio was set aside, as CSV.
 
-    A score is the mean over seeds of predictions calibrated with `method`. A speaker with fewer than `min_utterances`
+    A score is the mean over seeds of predictions calibrated with `method`, with the spread that averaging takes given
+    back to each speaker (`average_seeds`). A speaker with fewer than `min_utterances`
     (or than 2) keeps the uncalibrated ones: one utterance has no spread, and PLDC would return the neighbours' mean.
     `low` and `high` are the score plus or minus the half-width (`conformal`) of the validation errors of the same
     calibration, kept within the labels' range; `seed_sd` is the standard deviation over seeds, empty with one.
@@ -97,7 +100,7 @@ def score_recordings(
             references = read_references(train_labels, targets, train, number, min_reference_utterances)
             evidence = read_evidence(targets, split, number)
             points = [
-                {key: choice[key] for key in ("target", "seed", "k", "alpha")}
+                {key: choice[key] for key in ("target", "seed", *CHOSEN)}
                 for choice in read_json(choices)["choices"]
                 if (choice["seed"], choice["calibration"]) == (seed, method.name)
             ]
@@ -128,7 +131,7 @@ def count_utterances(utterances: Utterances) -> np.ndarray:
 
 
 def read_seeds(paths: list[str], calibration: str, targets: list[str]) -> tuple[Utterances, np.ndarray | None]:
-    """Predictions with a calibration, sorted by id: their mean over seeds, and their standard deviation if several."""
+    """Predictions with a calibration, sorted by id: averaged over seeds, and their standard deviation if several."""
     runs = []
     for path in paths:
         table = read_parquet(path)
@@ -137,7 +140,31 @@ def read_seeds(paths: list[str], calibration: str, targets: list[str]) -> tuple[
     speakers, speaker = np.unique(np.asarray(table["speaker_id"].to_pylist(), dtype=str), return_inverse=True)
     ids = pa.array(table["utterance_id"].to_pylist(), pa.string())
     spread = np.std(runs, axis=0, ddof=1) if len(runs) > 1 else None
-    return Utterances(targets, ids, speakers.tolist(), speaker, np.mean(runs, axis=0)), spread
+    return Utterances(targets, ids, speakers.tolist(), speaker, average_seeds(np.array(runs), speaker)), spread
+
+
+def average_seeds(runs: np.ndarray, speaker: np.ndarray) -> np.ndarray:
+    """The mean over seeds, (utterances, targets), stretched around each speaker's own mean.
+
+    Seeds differ, so that their mean is spread less than they are, and calibration had given each of them the spread
+    that it should have. It is stretched to the mean of the seeds' standard deviations; but by no more than the root
+    of the number of seeds, which is what averaging takes of seeds that have nothing in common: what little is left of
+    seeds that contradict each other is no order to be made much of.
+
+    Args:
+        runs: (seeds, utterances, targets)
+        speaker: (utterances,) the speakers' numbers
+    """
+    average, n_speakers = runs.mean(axis=0), int(speaker.max(initial=-1)) + 1
+    for t, column in enumerate(average.T):
+        means = measure_speakers(column, column, speaker, n_speakers)
+        sds = [np.sqrt(measure_speakers(run, run, speaker, n_speakers).var_pred) for run in runs[:, :, t]]
+        constant = means.var_pred <= NO_VARIANCE
+        stretch = np.mean(sds, axis=0) / np.where(constant, 1, np.sqrt(means.var_pred))
+        stretch = np.where(constant, 1, np.minimum(stretch, np.sqrt(len(runs))))
+        centre = means.mean_pred[speaker]
+        average[:, t] = centre + stretch[speaker] * (column - centre)
+    return average
 
 
 def measure_errors(

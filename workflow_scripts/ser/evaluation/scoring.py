@@ -130,9 +130,9 @@ def list_speakers(cell: Cell, speakers: list[str], policy: Policy) -> list[dict]
     moments, counted = cell.moments, policy.count(cell.moments)
     columns = {
         "ccc": np.where(counted, average_runs(moments.ccc), np.nan),
-        "mean_true": moments.mean_true,
+        "mean_true": average_runs(moments.mean_true),
         "mean_pred": average_runs(moments.mean_pred),
-        "sd_true": np.sqrt(moments.var_true),
+        "sd_true": average_runs(np.sqrt(moments.var_true)),
         "sd_pred": average_runs(np.sqrt(moments.var_pred)),
     }
     if cell.reference is not None:

@@ -1,8 +1,10 @@
 """The result tables: every ablation, calibration, target and split as rows of CSV files."""
 
 from ser.config.ablation import Ablation
-from ser.config.calibration_methods import Method, read_methods
-from ser.evaluation.cells import CONSTANT, ORACLE, SPEAKER_MEAN, build_cells
+from ser.config.calibration_methods import CHOSEN, Method, read_methods
+from ser.config.finetuning import describe_method, name_encoder
+from ser.evaluation.cells import CONSTANT, SPEAKER_MEAN, WITH_TEST_LABELS, build_cells
+from ser.evaluation.enrolment_curve import CURVE_COLUMNS, extend_curve
 from ser.evaluation.families import adjust_families, list_controls, name_family
 from ser.evaluation.scoring import contrast_cells, list_speakers, score_cell, summarise_speakers
 from ser.files import read_json
@@ -18,7 +20,7 @@ TABLE_COLUMNS = [
     *("pearson", "rmse", "k", "alpha"),
     *("a_ccc_seed_sd", "o_ccc_seed_sd", "detectable_delta"),
     *("delta_a_ccc_p", "delta_o_ccc_p", "family", "delta_a_ccc_p_adjusted", "delta_o_ccc_p_adjusted"),
-    *("delta_a_ccc_bound", "delta_o_ccc_bound", "note"),
+    *("delta_a_ccc_bound", "delta_o_ccc_bound", "note", "max_similarity"),
 ]
 CONTRAST_COLUMNS = [
     *("ablation", "calibration", "against", "target", "split", "n_speakers", "n_utterances", "n_seeds"),
@@ -55,15 +57,16 @@ def score_runs(
     contrast_table: str,
     speaker_table: str,
     speaker_summary: str,
+    enrolment_curve: str,
 ) -> None:
-    """Write the four tables from the calibrated predictions and the labels of the evaluated splits.
+    """Write the five tables from the calibrated predictions and the labels of the evaluated splits.
 
     Args:
         labels: the labels file of each evaluated split, in the table's order
         choices: the choices file (k and alpha) of each ablation
-        cards: the card of each encoder, which says what its weights are
+        cards: the card of each encoder, the fine-tuned ones among them, which says what its weights are
         ablations: in the table's order
-        hearing: the ablations whose encoder needs, or was pre-trained on, all audio of a test speaker
+        hearing: the ablations whose encoder needs all audio of a test speaker, or has heard some
         studied: the calibration method that is held against its controls; `primary` the ablation of which that was
             chosen beforehand as the test
         policy: what `moments.Policy` takes
@@ -73,21 +76,29 @@ def score_runs(
     controls, compared = list_controls(studied, methods), set(ablations) - {baseline}
     runs = find_runs(calibrated)
     train_mean = read_labels(train_labels, targets).values.mean(axis=0)
-    scores, contrasts = {}, []
+    enrolling = {method.name for method in methods if method.enrolment}
+    scores, contrasts, curve_rows = {}, [], []
     for split, path in labels.items():
         paths = {(ablation, seed): file for (ablation, seed, name), file in runs.items() if name == split}
         speakers, cells = build_cells(paths, read_labels(path, targets), methods, baseline, train_mean)
         if not speakers:  # an empty split has no rows
             continue
-        contrasted = []
+        contrasted, curve = [], {}
         for cell in cells:
             if cell.calibration in (studied, *controls):
                 contrasted.append(cell)
+            scored = score_cell(cell, policy)
             scores[cell.ablation, cell.calibration, targets[cell.target], split] = (
-                score_cell(cell, policy),
+                scored,
                 list_speakers(cell, speakers, policy),
                 summarise_speakers(cell, policy),
             )
+            if cell.calibration in enrolling:
+                extend_curve(curve, cell, scored, methods, policy)
+        curve_rows += [
+            {"ablation": ablation, "target": targets[t], "split": split} | row
+            for (ablation, t, _), row in curve.items()
+        ]
         found = contrast_cells(contrasted, studied, policy) if split != "validation" else []
         contrasts += [
             row
@@ -111,6 +122,7 @@ def score_runs(
     write_csv(contrast_table, CONTRAST_COLUMNS, contrasts)
     write_csv(speaker_table, SPEAKER_COLUMNS, speaker_rows)
     write_csv(speaker_summary, SUMMARY_COLUMNS, summary_rows)
+    write_csv(enrolment_curve, CURVE_COLUMNS, curve_rows)
 
 
 def describe_rows(
@@ -121,36 +133,47 @@ def describe_rows(
     for name, ablation in ablations.items():
         chosen = read_json(choices[name])["choices"]
         facts = {"speaker": ablation.speaker, "fusion": ablation.fusion, "head": ablation.head}
-        facts |= {"ablation": name, "encoder": describe_encoder(ablation.encoder, cards)}
+        facts |= {"ablation": name, "encoder": describe_encoder(name, ablation, cards)}
         facts |= {"n_seeds": len({choice["seed"] for choice in chosen})}
-        for calibration in [Method("none"), *methods, Method(ORACLE)]:
+        for calibration in [Method("none"), *methods, *map(Method, WITH_TEST_LABELS)]:
             for target in targets:
                 own = [c for c in chosen if (c["calibration"], c["target"]) == (calibration.name, target)]
                 rows.append(
                     facts
                     | {"calibration": calibration.name, "target": target}
                     | {"protocol": name_protocol(ablation, name in hearing, calibration)}
-                    | {key: join_values(choice[key] for choice in own) for key in ("k", "alpha")}
+                    | {key: join_values(choice[key] for choice in own) for key in CHOSEN}
                 )
     for name, protocol in {CONSTANT: "inductive", SPEAKER_MEAN: "transductive"}.items():
         rows.extend({"ablation": name, "calibration": "none", "target": t, "protocol": protocol} for t in targets)
     return rows
 
 
-def describe_encoder(encoder: str, cards: dict[str, str]) -> str:
-    """An encoder's name, marked where its weights are random: such a row is no accuracy claim."""
-    random = read_json(cards[encoder]).get("weights") == "random-init"
-    return f"{encoder} (random-init)" if random else encoder
+def describe_encoder(name: str, ablation: Ablation, cards: dict[str, str]) -> str:
+    """An ablation's encoder, with how it was fine-tuned, and which seeds learned nothing of it.
+
+    It is marked where its weights were random: such a row is no accuracy claim.
+    """
+    marks = ["random-init"] if read_json(cards[ablation.encoder]).get("weights") == "random-init" else []
+    if ablation.finetune:
+        marks.append(describe_method(ablation.finetune))
+        own = [read_json(path) for encoder, path in cards.items() if encoder.startswith(name_encoder(name, ""))]
+        lost = [str(card["seed"]) for card in own if not card["learned"]]
+        marks += [f"seed {', '.join(lost)} learned nothing"] if lost else []
+    return f"{ablation.encoder} ({'; '.join(marks)})" if marks else ablation.encoder
 
 
 def name_protocol(ablation: Ablation, hears_test_speakers: bool, method: Method) -> str:
     """What a row needs of a test speaker beyond the utterance itself.
 
-    `transductive`: all of the speaker's audio (never labels, but for the oracle's), be it through calibration or
-    because the ablation itself reads a speaker vector averaged over it, is trained for the test speakers' (similar-
-    speaker weighting), or has an encoder that is personalised or was pre-trained on it. `enrolment`: a few utterances
-    that are not scored. `inductive`: nothing.
+    `transductive`: all of the speaker's audio (never labels, but where a name says `(test labels)`), be it through
+    calibration or because the ablation itself reads a speaker vector averaged over it, is trained for the test
+    speakers' (similar-speaker weighting), or has an encoder that is personalised or has heard it. `enrolment`: a few
+    utterances that are not scored; `enrolment, labelled`: with their labels, whatever else it needs. `inductive`:
+    nothing.
     """
+    if method.enrolment_labels:
+        return "enrolment, labelled"
     if ablation.reads_speakers or ablation.weighting != "none" or hears_test_speakers:
         return "transductive"
     if method.name == "none":

@@ -8,7 +8,7 @@ from ser.files import DataError, check_regular, read_json
 HEAD = "adaptation.safetensors"  # what pre-training here learned beside the encoder
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"  # where the weights are in several files
-OTHERS = ("config.json", "preprocessor_config.json", "card.json", HEAD)
+OTHERS = ("config.json", "preprocessor_config.json", "card.json", "heard.txt", HEAD)
 # Of what a card has the SHA-256, and under which key.
 DIGESTS = {WEIGHTS: "weights_sha256", "config.json": "config_sha256", "preprocessor_config.json": "preprocessor_sha256"}
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import random
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
@@ -10,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from ser.config.ablation import Ablation
-from ser.files import DataError, read_json
+from ser.files import DataError
 from ser.formats import tfrecord
-from ser.formats.parquet import read_parquet
+from ser.heads.inputs import Labels, choose
 from ser.heads.model import N_MFCC
 
 
@@ -24,48 +23,10 @@ class Shape:
     width: int
 
 
-@dataclass(frozen=True)
-class Labels:
-    """Labels of utterances: `values`, (N, targets) float64, in the order of `utterance_ids`."""
-
-    utterance_ids: list[str]
-    values: np.ndarray
-
-
 def read_shape(paths: list[str]) -> Shape | None:
     """The features' shape, from the first record that there is; None where every utterance was set aside."""
     record = next((record for path in paths for record in tfrecord.read(path)), None)
     return Shape(*record.embedding.shape) if record else None
-
-
-def read_speakers(paths: list[str], permuted: bool = False) -> dict[str, np.ndarray]:
-    """Averaged MFCCs, (13,), of each speaker of a split; `permuted` gives each the vector of another (a control)."""
-    vectors = {}
-    for path in paths:
-        vectors |= {speaker: np.array(entry["mfcc"], np.float32) for speaker, entry in read_json(path).items()}
-    speakers = sorted(vectors)
-    if permuted and len(speakers) > 1:
-        order = random.Random(len(speakers)).sample(speakers, len(speakers))
-        donors = dict(zip(order, order[1:] + order[:1], strict=True))  # one cycle: nobody keeps the own vector
-        return {speaker: vectors[donors[speaker]] for speaker in speakers}
-    return {speaker: vectors[speaker] for speaker in speakers}
-
-
-def read_training_labels(path: str, targets: list[str]) -> Labels:
-    """The labels of a split."""
-    table = read_parquet(path, ["utterance_id", *targets])
-    values = np.stack([table[target].to_numpy() for target in targets], axis=1)
-    return Labels(table["utterance_id"].to_pylist(), values)
-
-
-def choose(embedding, length, ablation: Ablation):
-    """What a head takes of a stored embedding (array or tensor) of `length` rows: layers, one layer, or frames.
-
-    Frames are thinned evenly where there are more than the head's `max_frames`, whose square its memory grows with.
-    """
-    if ablation.reads_frames:
-        return embedding[:: -(-length // ablation.units["max_frames"])]
-    return embedding[ablation.layer] if isinstance(ablation.layer, int) else embedding
 
 
 def open_features(

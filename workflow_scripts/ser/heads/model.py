@@ -10,6 +10,9 @@ from ser.config.ablation import Ablation
 
 N_MFCC = 13
 REST = "rest"  # the part of a head that sees one layer
+# Of the batch normalisation's averages: Keras' own on features that stay as they are. Tuning takes few steps, moves the
+# features all the while and chooses its epoch by these averages, so they have to follow: torch's, as in the paper.
+MOMENTUM = {False: 0.99, True: 0.9}
 
 
 @keras.saving.register_keras_serializable(package="ser")
@@ -79,7 +82,7 @@ def _build_rest(ablation: Ablation, shape: tuple, inputs: dict, label_mean: list
         outputs = _transform(x, mask, ablation.units, dropout, n_targets)
     else:
         fused = layers.Identity(name="fused")(x)
-        outputs = _interpret(fused, ablation.units, dropout, n_targets)
+        outputs = _interpret(fused, ablation.units, dropout, n_targets, MOMENTUM[bool(ablation.finetune)])
     # An affine map onto the labels' mean and spread, so that training starts on their scale.
     labels = layers.Rescaling(list(label_sd), list(label_mean), name="labels")(outputs)
     return keras.Model(inputs, {"labels": labels, "fused": fused}, name=REST)
@@ -170,12 +173,12 @@ def _fuse(x, speaker, fusion: str, width: int, frames: bool):
     return join(speaker)
 
 
-def _interpret(x, units: list[int], dropout: float, n_targets: int):
+def _interpret(x, units: list[int], dropout: float, n_targets: int, momentum: float):
     """The paper's interpreter: (dense, ReLU, dropout, batch normalisation) a width, then a dense output."""
     for i, width in enumerate(units):
         x = layers.Dense(width, activation="relu", name=f"dense_{i}")(x)
         x = layers.Dropout(dropout, name=f"dropout_{i}")(x)
-        x = layers.BatchNormalization(name=f"batch_norm_{i}")(x)
+        x = layers.BatchNormalization(momentum=momentum, name=f"batch_norm_{i}")(x)
     return layers.Dense(n_targets, name="out")(x)
 
 

@@ -1,8 +1,6 @@
 """Prediction: trained heads applied to a split, with the speaker vectors that calibration compares."""
 
-import bisect
 from collections import defaultdict
-from operator import itemgetter
 
 import keras
 import numpy as np
@@ -13,14 +11,13 @@ from ser.config.ablation import Ablation
 from ser.files import DataError
 from ser.formats.parquet import write_parquet
 from ser.formats.tfrecord import Record
-from ser.heads.features import choose, read_blocks, read_speakers
+from ser.heads.features import read_blocks
+from ser.heads.inputs import choose, read_speakers
 from ser.heads.model import apply_together
 from ser.heads.model_file import check_model_file
-from ser.statistics.enrolment import enrolment_key
 
 _BATCH = 64
 _VECTOR = pa.list_(pa.float32())
-_ENROLLED = 20  # utterances of a speaker whose own vectors are kept: the most that enrolment is studied with
 
 
 def load_heads(paths: dict[int, str]) -> dict[int, keras.Model]:
@@ -42,13 +39,14 @@ def predict_split(
     speakers: list[str],
     targets: list[str],
     results: str,
+    enrols: bool = True,
 ) -> None:
     """Predict a split with the heads of each seed, in one reading of its embeddings.
 
     Writes a Parquet file a seed and kind, to the path `results` with `{kind}` and `{seed}` filled in: `predictions`
     (a row an utterance, sorted by id), `speaker_vectors` (a row a speaker: the mean of its utterances' fused vectors)
-    and `enrolment_vectors` (the fused vectors of a speaker's first utterances in enrolment order, a row each). They
-    have no rows where every utterance was set aside.
+    and, where speakers can be enrolled, `enrolment_vectors` (each utterance's fused vector as float16, in the order of
+    the predictions). They have no rows where every utterance was set aside.
     """
     vectors = None
     if ablation.reads_speakers:
@@ -63,13 +61,14 @@ def predict_split(
     utterance_ids: list[str] = []
     speaker_ids: list[str] = []
     labels: list[np.ndarray] = [np.empty((len(heads), 0, len(targets)), np.float32)]
-    collected = _SpeakerVectors()
+    collected, kept = _SpeakerVectors(), []
     for records in read_blocks(embeddings, _BATCH):
         predicted, fused = (x.numpy() for x in predict(_arrange(records, ablation, vectors)))  # (heads, B, ...)
         utterance_ids += [record.utterance_id for record in records]
         speaker_ids += [record.speaker_id for record in records]
         labels.append(predicted)
         collected.add(records, fused)
+        kept += [fused.astype(np.float16)] if enrols else []
     order = sorted(range(len(utterance_ids)), key=utterance_ids.__getitem__)
     for i, (seed, values) in enumerate(zip(heads, np.concatenate(labels, axis=1)[:, order], strict=True)):
         columns = {
@@ -81,7 +80,18 @@ def predict_split(
             raise DataError(f"seed {seed} predicts numbers that are not finite: choose a smaller learning_rate")
         write_parquet(results.format(kind="predictions", seed=seed), pa.table(columns))
         write_parquet(results.format(kind="speaker_vectors", seed=seed), collected.means(i))
-        write_parquet(results.format(kind="enrolment_vectors", seed=seed), collected.enrolled(i))
+        if enrols:
+            vectors = np.concatenate([batch[i] for batch in kept])[order] if kept else np.empty((0, 0), np.float16)
+            if not np.isfinite(vectors).all():
+                raise DataError(f"seed {seed} has vectors beyond the range of float16: choose a smaller learning_rate")
+            table = pa.table({name: columns[name] for name in ("utterance_id", "speaker_id")} | list_vectors(vectors))
+            write_parquet(results.format(kind="enrolment_vectors", seed=seed), table)
+
+
+def list_vectors(vectors: np.ndarray) -> dict[str, pa.Array]:
+    """Vectors (rows, width) as the column `vector`."""
+    offsets = np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1]
+    return {"vector": pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel()))}
 
 
 def _arrange(
@@ -104,35 +114,18 @@ def _arrange(
 
 
 class _SpeakerVectors:
-    """Of several heads: running sums of utterances' vectors by speaker, and the first few in enrolment order."""
+    """Of several heads: running sums of utterances' vectors by speaker."""
 
     def __init__(self):
         self._sums: dict[str, np.ndarray] = {}  # (heads, W) float64
         self._counts: dict[str, int] = defaultdict(int)
-        self._first: dict[str, list[tuple]] = defaultdict(list)  # (key, utterance id, (heads, W)), sorted by key
 
     def add(self, records: list[Record], vectors: np.ndarray) -> None:
         for i, record in enumerate(records):
-            vector, speaker = vectors[:, i], record.speaker_id
-            self._sums[speaker] = self._sums.get(speaker, 0.0) + vector.astype(np.float64)
-            self._counts[speaker] += 1
-            first, key = self._first[speaker], enrolment_key(record.utterance_id)
-            if len(first) < _ENROLLED or key < first[-1][0]:
-                # not a view that keeps its batch
-                bisect.insort(first, (key, record.utterance_id, vector.copy()), key=itemgetter(0))
-                del first[_ENROLLED:]
+            self._sums[record.speaker_id] = self._sums.get(record.speaker_id, 0.0) + vectors[:, i].astype(np.float64)
+            self._counts[record.speaker_id] += 1
 
     def means(self, head: int) -> pa.Table:
         speakers = sorted(self._sums)
         vectors = [(self._sums[speaker][head] / self._counts[speaker]).astype(np.float32) for speaker in speakers]
         return pa.table({"speaker_id": pa.array(speakers, pa.string()), "vector": pa.array(vectors, _VECTOR)})
-
-    def enrolled(self, head: int) -> pa.Table:
-        rows = [
-            (speaker, utterance, rank, vector[head])
-            for speaker in sorted(self._first)
-            for rank, (_, utterance, vector) in enumerate(self._first[speaker])
-        ]
-        columns = zip(*rows, strict=True) if rows else [()] * 4
-        types = {"speaker_id": pa.string(), "utterance_id": pa.string(), "rank": pa.int64(), "vector": _VECTOR}
-        return pa.table({name: pa.array(values, types[name]) for name, values in zip(types, columns, strict=True)})

@@ -2,8 +2,6 @@
 
 import csv
 import os
-import re
-import zipfile
 from dataclasses import dataclass, field
 
 import keras
@@ -14,9 +12,11 @@ from tqdm import tqdm
 from ser.config.ablation import Ablation
 from ser.files import DataError, atomic
 from ser.formats.curves import clear_curves, rename_curves
-from ser.heads.features import Shape, batch, naming_damage, read_shape, read_speakers
+from ser.heads.features import Shape, batch, naming_damage, read_shape
+from ser.heads.inputs import read_speakers
 from ser.heads.model import apply_together, build_head, find_layer, join_heads, set_statistics
 from ser.heads.prediction import predict_split
+from ser.heads.saving import save_model
 from ser.heads.training_data import Data, Split, read_split, take
 from ser.heads.weighting import weigh_speakers
 from ser.statistics.ccc import compute_ccc
@@ -104,7 +104,8 @@ def train_ablation(
         if tensorboard:
             _log_curves(rows, f"{tensorboard}/seed-{seed}")
     for name, split in (("train", train), ("validation", validation)):
-        predict_split(heads, ablation, split.embeddings, split.speakers, targets, results.replace("{split}", name))
+        paths = results.replace("{split}", name)
+        predict_split(heads, ablation, split.embeddings, split.speakers, targets, paths, enrols=name != "train")
 
 
 def _log_curves(rows: list[tuple], folder: str) -> None:
@@ -113,27 +114,6 @@ def _log_curves(rows: list[tuple], folder: str) -> None:
             tf.summary.scalar(f"{target}/loss", float(loss), epoch)
             tf.summary.scalar(f"{target}/validation_ccc", float(validation_ccc), epoch)
     rename_curves(folder)
-
-
-def save_model(path: str, model: keras.Model) -> None:
-    """Save a model in Keras format, atomically, with the same bytes for the same model (no dates, no addresses)."""
-    with atomic(path) as temporary:
-        model.save(temporary)
-        with zipfile.ZipFile(temporary) as archive:
-            parts = {name: archive.read(name) for name in sorted(archive.namelist())}
-        parts["config.json"] = _number_shared(parts["config.json"])
-        parts["metadata.json"] = f'{{"keras_version": "{keras.__version__}", "date_saved": ""}}'.encode()
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for name, content in parts.items():
-                archive.writestr(zipfile.ZipInfo(name), content)
-
-
-def _number_shared(config: bytes) -> bytes:
-    """Keras knows the objects that layers share by their addresses in memory: number them in order instead."""
-    numbers: dict[bytes, int] = {}
-    return re.sub(
-        rb'(?<="shared_object_id": )\d+', lambda found: b"%d" % numbers.setdefault(found[0], len(numbers)), config
-    )
 
 
 def ccc_loss(labels: tf.Tensor, predictions: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

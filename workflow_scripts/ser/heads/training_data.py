@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from ser.config.ablation import Ablation
 from ser.files import DataError
-from ser.heads.features import Shape, batch, choose, open_features, read_blocks, read_training_labels
+from ser.heads.features import Shape, batch, open_features, read_blocks
+from ser.heads.inputs import choose, read_training_labels
 
 _BLOCK = 64  # utterances whose statistics are taken at once
 

@@ -37,6 +37,7 @@ class Task(Protocol):
     name: str  # as errors call it
     model: torch.nn.Module
     measures: list[str]  # names of what `summarise` gives
+    goal: str | None  # the measure whose best weights on the validation split are kept; None keeps the last ones
     n_sums: int
 
     def plan(self, epoch: int) -> list[np.ndarray]:
@@ -62,7 +63,8 @@ class Trainer:
     """A training run of a task.
 
     `settings` holds `epochs`, `accumulate` (batches a step), `warmup` (share of the steps), `clip`, `checkpoint_steps`
-    and `seed`; `identity` says what this very run is: a checkpoint of another is not resumed.
+    and `seed`; of a task with a goal `patience`, the epochs without a better one before training stops. `identity` says
+    what this very run is: a checkpoint of another is not resumed. The step size `decays` to 0 after warm-up, or stays.
     """
 
     task: Task
@@ -71,6 +73,8 @@ class Trainer:
     checkpoint: Path
     identity: str
     tensorboard: Path
+    decays: bool = True
+    best: dict | None = None  # `value` of the goal, its `epoch`, and the model's `state` then
     curve: list[dict] = field(default_factory=list)  # rows of `columns`
     writer: SummaryWriter | None = None  # of the main process
 
@@ -87,7 +91,7 @@ class Trainer:
         total = ends[-1]
         optimizer = task.make_optimizer()
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: schedule_rate(step, total, settings["warmup"])
+            optimizer, lambda step: schedule_rate(step, total, settings["warmup"], self.decays)
         )
         first, sums = self._resume(optimizer, schedule)
         model, optimizer = self.accelerator.prepare(task.model, optimizer)
@@ -115,13 +119,17 @@ class Trainer:
             if done % every == 0 or done == total:
                 self._note(done, epoch, "train", sums, rate)
                 sums = torch.zeros_like(sums)
-                progress.set_postfix_str(f"loss {self.curve[-1]['loss']}", refresh=False)
+                progress.set_postfix_str(self._describe(), refresh=False)
             if done in ends:
                 self._evaluate(model, done, epoch, rate)
+                if self._has_stopped(epoch):
+                    break
             progress.update()
             if done % settings["checkpoint_steps"] == 0 and done < total and main:
                 self._save(done, optimizer, schedule, sums)
         progress.close()
+        if self.best:
+            task.model.load_state_dict(self.best["state"])
         if main:
             self.writer.close()
             rename_curves(self.tensorboard)
@@ -150,8 +158,23 @@ class Trainer:
     def _evaluate(self, model, step: int, epoch: int, rate: float) -> None:
         model.eval()
         sums = self.task.evaluate(model)
-        if sums is not None:
-            self._note(step, epoch, "validation", sums, rate)
+        if sums is None:
+            return
+        self._note(step, epoch, "validation", sums, rate)
+        if self.task.goal is None or not epoch:
+            return
+        value = self.curve[-1][self.task.goal]
+        if self.best is None or value > self.best["value"]:
+            state = {name: tensor.detach().cpu().clone() for name, tensor in self.task.model.state_dict().items()}
+            self.best = {"value": value, "epoch": epoch, "state": state}
+
+    def _has_stopped(self, epoch: int) -> bool:
+        """Whether a task with a goal has gone `patience` epochs without coming nearer to it."""
+        return self.best is not None and epoch - self.best["epoch"] >= self.settings["patience"]
+
+    def _describe(self) -> str:
+        best = f", best validation {self.task.goal} {self.best['value']:.4f}" if self.best else ""
+        return f"loss {self.curve[-1]['loss']}{best}"
 
     def _note(self, step: int, epoch: int, split: str, sums: torch.Tensor, rate: float) -> None:
         """Add a row to the curve, from the sums of all processes."""
@@ -174,6 +197,7 @@ class Trainer:
             "schedule": schedule.state_dict(),
             "sums": sums,
             "curve": self.curve,
+            "best": self.best,
         }
         with atomic(self.checkpoint) as temporary:
             torch.save(state, temporary)
@@ -194,15 +218,15 @@ class Trainer:
         self.task.model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-        self.curve = state["curve"]
+        self.curve, self.best = state["curve"], state["best"]
         log.info("resumed after step %d", state["step"])
         return state["step"], state["sums"].to(fresh[1])
 
 
-def schedule_rate(step: int, total: int, warmup: float) -> float:
-    """The share of the learning rate at a step: up over the first `warmup` of all steps, then down to 0."""
+def schedule_rate(step: int, total: int, warmup: float, decays: bool = True) -> float:
+    """The share of the learning rate at a step: up over the first `warmup` of all steps, then down to 0, or level."""
     rising = max(1, round(warmup * total))
-    return min((step + 1) / rising, (total - step) / max(1, total - rising + 1))
+    return min((step + 1) / rising, (total - step) / max(1, total - rising + 1) if decays else 1.0)
 
 
 def launch(function, device: str, gpus: int, section: str) -> None:

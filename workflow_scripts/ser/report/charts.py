@@ -93,11 +93,33 @@ def plot_curve(name: str) -> Plot:
     return Plot(alt.layer(none, base.mark_line(strokeWidth=1.6), chosen))
 
 
+def plot_enrolment(value: str, title: str) -> Plot:
+    """A figure by how many utterances of a speaker are enrolled, without and with labels, with its intervals."""
+    x = alt.X(
+        "utterances:N", sort=alt.SortField("place"), title="utterances of the speaker", axis=alt.Axis(labelAngle=0)
+    )
+    series = ["without labels", "with labels"]
+    colour = alt.Color(
+        "series:N",
+        scale=alt.Scale(domain=series, range=["@series2", "@series1"]),
+        title=None,
+        legend=alt.Legend(orient="top"),
+    )
+    tooltip = ["calibration:N", alt.Tooltip("n_speakers:Q", title="speakers"), _number(value, title, "+.3f")]
+    tooltip += [_number(f"{value}_{end}", end, "+.3f") for end in ("low", "high")]
+    base = _start("enrolment").encode(x=x, color=colour, xOffset=alt.XOffset("series:N", sort=series), tooltip=tooltip)
+    bars = base.transform_filter(f"datum.{value}_low !== null").mark_rule(strokeWidth=1.6)
+    bars = bars.encode(y=_y(f"{value}_low", title), y2=f"{value}_high:Q")
+    points = base.mark_point(filled=True, size=70, opacity=1).encode(y=_y(value, title))
+    zero = _start("enrolment").mark_rule(color="@muted").encode(y=alt.datum(0))
+    return Plot(alt.layer(zero, bars, points), needs=(value,))
+
+
 def plot_shift(x: str, y: str) -> Plot:
     """A point a speaker: how far from the training set, against performance or gain."""
     titles = {
-        "feature_shift": "feature shift (KL divergence, nats)",
-        "label_shift": "label shift (KL divergence, nats)",
+        "feature_shift": "feature shift (KL less chance, nats)",
+        "label_shift": "label shift (KL less chance, nats)",
         "ccc": "CCC, uncalibrated",
         "gain": "gain in CCC",
     }
@@ -284,6 +306,8 @@ def make_plots(label_range: list[float], measures: list[str], bins: int) -> dict
         "shares": plot_shares(),
         "k": plot_curve("k"),
         "alpha": plot_curve("alpha"),
+        "enrolment-1": plot_enrolment("gain", "gain in A-CCC over no calibration"),
+        "enrolment-2": plot_enrolment("beyond", "A-CCC beyond calibration with all audio"),
         "shift-1": plot_shift("feature_shift", "ccc"),
         "shift-2": plot_shift("label_shift", "ccc"),
         "shift-3": plot_shift("label_shift", "gain"),

@@ -15,7 +15,8 @@ from ser.formats import csv_files
 NUMBERS = 4  # decimals of what is drawn; the ablation table keeps all of its digits
 TEXTS = (
     *("ablation", "encoder", "speaker", "fusion", "head", "calibration", "protocol", "target", "split"),
-    *("family", "note", "against", "k", "alpha", "speaker_id", "x", "y", "utterance_id", "path", "reason"),
+    *("family", "note", "against", "k", "alpha", "max_similarity", "labels", "utterances", "counterpart"),
+    *("speaker_id", "x", "y", "utterance_id", "path", "reason"),
 )
 NOT_MEASURED = ("step", "epoch", "learning_rate")  # in the training log of an encoder
 CURVE_POINTS = 400  # of a long training log
@@ -128,12 +129,42 @@ def collect_choices(choices: dict[str, str]) -> tuple[Dataset, Dataset]:
     return group_rows(keys, fields, curves["k"]), group_rows(keys, fields, curves["alpha"])
 
 
+def count_references(choices: dict[str, str]) -> dict[str, int]:
+    """Training speakers who can be neighbours, and those who cannot: the same for every ablation."""
+    return read_json(next(iter(choices.values())))["references"]
+
+
+def count_few_utterances(shares: Iterable[dict]) -> dict[str, int]:
+    """Of each split the speakers whom A-CCC leaves out for few utterances, where none of them is enrolled."""
+    return {row["split"]: int(row["n_few_utterances"]) for row in shares if row["calibration"] == "none"}
+
+
+def collect_enrolment(rows: Iterable[dict]) -> Dataset:
+    """What few utterances of a speaker add, without and with labels, by their number; last all of them."""
+    points = []
+    for row in rows:
+        if row["delta_a_ccc"] is None:
+            continue
+        place = float("inf") if row["utterances"] == "all" else int(row["utterances"])
+        point = {"place": place, "series": "with labels" if row["labels"] == "enrolled" else "without labels"}
+        for name, column in {"gain": "delta_a_ccc", "beyond": "beyond_a_ccc"}.items():
+            point |= {f"{name}{end}": row[f"{column}{end}"] for end in ("", "_low", "_high")}
+        points.append(row | point)
+    points.sort(key=lambda point: point["place"])
+    places = sorted({point["place"] for point in points})
+    points = [point | {"place": places.index(point["place"])} for point in points]
+    figures = [f"{name}{end}" for name in ("gain", "beyond") for end in ("", "_low", "_high")]
+    fields = ("calibration", "series", "utterances", "place", "n_speakers", *figures)
+    return group_rows(("split", "target", "ablation"), fields, points)
+
+
 def collect_shifts(rows: Iterable[dict], correlations: Iterable[dict]) -> tuple[Dataset, Dataset]:
     """Shifts of speakers against performance and gain, and their correlations."""
     fields = ("speaker", "n", "feature_shift", "label_shift", "ccc", "gain")
     keys = ("split", "target", "ablation")
     points = group_rows(keys, fields, [row | {"speaker": row["speaker_id"]} for row in rows])
-    return points, group_rows(keys, ("x", "y", "n_speakers", "r", "r_low", "r_high"), correlations)
+    figures = ("r", "r_low", "r_high", "r_given_n", "r_given_n_low", "r_given_n_high")
+    return points, group_rows(keys, ("x", "y", "n_speakers", *figures), correlations)
 
 
 def collect_histories(histories: Iterable[str]) -> Dataset:

@@ -3,6 +3,7 @@
 import json
 
 from ser.config.ablation import Ablation
+from ser.config.finetuning import describe_method, name_encoder
 from ser.config.tuning_grid import apply_winner
 from ser.files import check_digests, read_json, write_text
 from ser.formats.csv_files import read_rows
@@ -36,7 +37,7 @@ def write_model_cards(
 
     Args:
         provenance, protocol, table: `provenance.json`, `protocol.json` and `ablation_table.csv` of the run
-        cards: the card of each encoder
+        cards: the card of each encoder, the fine-tuned ones among them
         winners: what tuning found best, of each ablation that is `tuned`
         paths: the card to write of each ablation
     """
@@ -49,13 +50,21 @@ def write_model_cards(
             settings = apply_winner(settings, winners[ablation])
         own = [row for row in rows if row["ablation"] == ablation]
         encoder = read_json(cards[settings.encoder])
-        write_text(path, format_card(ablation, settings, encoder, made, splits, own, targets))
+        tuned = {name: read_json(file) for name, file in cards.items() if name.startswith(name_encoder(ablation, ""))}
+        write_text(path, format_card(ablation, settings, encoder, tuned, made, splits, own, targets))
 
 
 def format_card(
-    ablation: str, settings: Ablation, encoder: dict, made: dict, splits: dict, rows: list[dict], targets: list[str]
+    ablation: str,
+    settings: Ablation,
+    encoder: dict,
+    tuned: dict[str, dict],
+    made: dict,
+    splits: dict,
+    rows: list[dict],
+    targets: list[str],
 ) -> str:
-    """The text of a card; `rows` are the ablation's of the table."""
+    """The text of a card; `tuned` are the cards of its fine-tuned encoders, `rows` the ablation's of the table."""
     git = made["git"]
     commit = f", commit {git['commit']}{' with changes' if git['dirty'] else ''}" if git else ""
     sizes = ", ".join(f"{n['utterances']} of {n['speakers']} speakers ({name})" for name, n in splits.items())
@@ -90,7 +99,7 @@ No speaker is in two splits; training stopped on validation speakers.
 ## Encoder
 
 {chr(10).join(describe_encoder(encoder))}
-
+{format_tuning(settings, tuned)}
 ## Scores
 
 Means over {len(made["config"]["seeds"])} seeds, with 95 % bootstrap intervals over speakers.
@@ -102,7 +111,24 @@ Means over {len(made["config"]["seeds"])} seeds, with 95 % bootstrap intervals o
 
 def describe_encoder(card: dict) -> list[str]:
     """An encoder's card as lines of Markdown: it may come from elsewhere, and is shown as text."""
-    return [f"- {escape_markdown(key)}: {escape_markdown(value)}" for key, value in card.items() if value is not None]
+    shown = {key: value for key, value in card.items() if value is not None and key != "origin"}
+    return [f"- {escape_markdown(key)}: {escape_markdown(value)}" for key, value in shown.items()]
+
+
+def format_tuning(settings: Ablation, tuned: dict[str, dict]) -> str:
+    """What fine-tuning made of the encoder, seed by seed; nothing where it stayed as it was."""
+    if not tuned:
+        return ""
+    lines = ["| encoder | epoch | validation CCC | |", "|---|---|---|---|"]
+    for name, card in tuned.items():
+        said = "" if card["learned"] else "learned nothing"
+        lines.append(f"| `results/{name}` | {card['epoch']} | {card['validation_ccc']:.3f} | {said} |")
+    table = "\n".join(lines)
+    return f"""
+Then it was trained with each head ({describe_method(settings.finetune)}), which reads that encoder's features alone.
+
+{table}
+"""
 
 
 def list_inputs(settings: Ablation, encoder: dict) -> str:
@@ -113,7 +139,8 @@ def list_inputs(settings: Ablation, encoder: dict) -> str:
     elif settings.layer == "weighted":
         lines = [f"- `features`, ({layers + 1}, {width}): each layer's output, averaged over time"]
     else:
-        lines = [f"- `features`, ({width},): output of layer {settings.layer}, averaged over time"]
+        which = "the encoder's output" if settings.finetune else f"output of layer {settings.layer}"
+        lines = [f"- `features`, ({width},): {which}, averaged over time"]
     if settings.reads_speakers:
         lines.append("- `speaker`, (13,): MFCCs averaged over the speaker's utterances")
     return "\n".join(lines)

@@ -56,6 +56,8 @@
     "shift-1": "Shift is measured for test splits only.",
     "shift-2": "Shift is measured for test splits whose labels are known.",
     "shift-3": "Gain is measured for test splits whose labels are known.",
+    "enrolment-1": "No method that enrols speakers has scores for these choices.",
+    "enrolment-2": "There is no such method with all audio in this config, or no scores for these choices.",
     speakers: "There is nothing to compare: the baseline, uncalibrated, is what others are held against; or this calibration has no row.",
     shares: "There is no calibration to compare.",
     "density-calibrated": "There are no calibrated predictions for these choices.",
@@ -117,8 +119,9 @@
     const [x, y] = pairs[id];
     const row = id === "premise" ? find("premise")[0] : find("correlations").find((each) => each.x === x && each.y === y);
     const head = figure.querySelector("h4") ?? figure.insertBefore(document.createElement("h4"), figure.firstChild);
+    const withInterval = (name) => `${show(row[name], 2)} ${bracket(row[`${name}_low`], row[`${name}_high`], 2)}`.trim();
     head.textContent = row?.r == null ? `r: too few speakers` :
-      `r = ${show(row.r, 2)} ${bracket(row.r_low, row.r_high, 2)}, ${row.n_speakers} speakers`;
+      `r = ${withInterval("r")}, ${row.r_given_n == null ? "" : `given n ${withInterval("r_given_n")}, `}${row.n_speakers} speakers`;
   };
 
   // ---- the table

@@ -8,6 +8,8 @@ import vl_convert
 import yaml
 from markupsafe import Markup
 
+from ser.config.finetuning import FOLDER
+from ser.evaluation.cells import ORACLE
 from ser.files import check_digests, read_json, write_text
 from ser.report import datasets, run, speaker_map, summary
 from ser.report.charts import make_plots
@@ -32,8 +34,8 @@ def write_report(
     """Write the page.
 
     Args:
-        tables: paths of `ablation_table`, `contrast_table`, `speaker_table`, `speaker_summary`, `label_shift`,
-            `label_shift_correlations`, `utterances`, `rejected`, `protocol` and `provenance`
+        tables: paths of `ablation_table`, `contrast_table`, `speaker_table`, `speaker_summary`, `enrolment_curve`,
+            `label_shift`, `label_shift_correlations`, `utterances`, `rejected`, `protocol` and `provenance`
         choices: choices of k and alpha by ablation
         cards: the card of each encoder; `training` is the training log of those that were adapted
         winners: what tuning found best, `.../{ablation}.json`, of each ablation that is `tuned`
@@ -53,6 +55,7 @@ def write_report(
     corpus = run.summarise_corpus(tables["utterances"], list(labels), targets, label_range)
     rejected = run.describe_rejected(tables["rejected"])
     names = [*ablations, *config["encoders"], *config.get("pseudo_labels", {}), *labels]
+    names += [FOLDER, *(f"seed-{seed}" for seed in config["seeds"])]  # of encoders that were fine-tuned
     costs = run.measure_costs(Path(results) / "benchmarks", names)
     margin = config["evaluation"]["margin"]
     answers = summary.answer(cells, shares, ablations, config["baseline"], calibration, margin)
@@ -99,6 +102,9 @@ def write_report(
         "adapted": list(training),
         "tuned": {name: read_json(path) | {"of": Path(path).stem} for name, path in winners.items()},
         "bins": run.BINS,
+        "enrols": any(method["enrolment"] for method in config["calibration"]["methods"]),
+        "references": datasets.count_references(choices),
+        "few_utterances": datasets.count_few_utterances(shares),
         "least_speakers": MIN_SPEAKERS,
         "neighbours": speaker_map.NEIGHBOURS,
     }
@@ -106,10 +112,10 @@ def write_report(
 
 
 def _pick_calibration(config: dict) -> str:
-    """The method that stands for calibration where there is room for one; the oracle if the config has none."""
+    """The method that stands for calibration where there is room for one; the labels' own if the config has none."""
     names = [method["name"] for method in config["calibration"]["methods"]]
     studied = config["evaluation"]["shift_calibration"]
-    return studied if studied in names else next(iter(names), "oracle (test labels)")
+    return studied if studied in names else next(iter(names), ORACLE)
 
 
 def collect_datasets(
@@ -133,6 +139,7 @@ def collect_datasets(
         "shares": datasets.collect_shares(shares),
         "k_curve": k_curve,
         "alpha_curve": alpha_curve,
+        "enrolment": datasets.collect_enrolment(datasets.read_table(tables["enrolment_curve"])),
         "uncalibrated": speaker_map.collect_uncalibrated(labels["validation"], calibrated, targets, policy),
         "shifts": shifts,
         "correlations": correlations,

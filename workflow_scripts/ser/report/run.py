@@ -70,8 +70,9 @@ def describe_rejected(path: str) -> dict:
 
 
 def describe_encoders(cards: dict[str, str]) -> dict[str, dict]:
-    """The card of each encoder, flat."""
-    return {name: _flatten(read_json(path)) for name, path in cards.items()}
+    """The card of each encoder, flat, without that of its base (`origin`)."""
+    read = {name: read_json(path) for name, path in cards.items()}
+    return {name: _flatten({k: v for k, v in card.items() if k != "origin"}) for name, card in read.items()}
 
 
 def list_keys(cards: dict[str, dict]) -> list[str]:

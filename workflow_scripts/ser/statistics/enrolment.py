@@ -2,14 +2,22 @@
 
 import hashlib
 
+import numpy as np
 
-def enrolment_order(utterance_ids: list[str]) -> list[str]:
-    """A speaker's utterances in the order in which they are taken for enrolment: that of their ids' SHA-256.
 
-    The order is as good as random, but stays the same when utterances come or go.
+def rank_utterances(utterance_ids: list[str], speakers, draw: int) -> np.ndarray:
+    """Each utterance's place, from 0, in the order in which a draw takes its speaker's utterances, (utterances,).
+
+    The order is that of the SHA-256 of `DRAW ID` (the draw's number and the utterance's id with a space between): as
+    good as random, another for each draw, and the same when utterances come or go.
+
+    Args:
+        speakers: the speaker of each utterance: names, or numbers
     """
-    return sorted(utterance_ids, key=enrolment_key)
-
-
-def enrolment_key(utterance_id: str) -> bytes:
-    return hashlib.sha256(utterance_id.encode()).digest()
+    _, speaker = np.unique(np.asarray(speakers), return_inverse=True)
+    keys = np.array([hashlib.sha256(f"{draw} {name}".encode()).digest() for name in utterance_ids], "S32")
+    order = np.lexsort((keys, speaker))  # by speaker, then by key
+    starts = np.searchsorted(speaker[order], speaker)
+    ranks = np.empty(len(order), int)
+    ranks[order] = np.arange(len(order))
+    return ranks - starts

@@ -37,18 +37,38 @@ def average_neighbours(order: np.ndarray, weights: np.ndarray, statistics: np.nd
     return totals[:, last] / np.cumsum(weights, axis=1)[:, last]
 
 
-def fit_line(shift: str, mean, std, target_mean, target_std, alpha=0.0) -> tuple[np.ndarray, np.ndarray]:
+def pool_neighbours(
+    order: np.ndarray, weights: np.ndarray, counts: np.ndarray, means: np.ndarray, stds: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and the standard deviation of the first k references' labels, pooled: (speakers, targets) each.
+
+    A reference counts with each of its labels. The deviation holds the spread between speakers too, and so is larger
+    than the mean of the references' own.
+
+    Args:
+        order, weights: (speakers, references), most similar first
+        counts: (references,) numbers of labels
+        means, stds: (references, targets), population
+    """
+    squares = np.concatenate([means, np.square(means) + np.square(stds)], axis=1)
+    mean, square = np.split(average_neighbours(order, weights * counts[order], squares, [k])[:, 0], 2, axis=1)
+    return mean, np.sqrt(np.maximum(square - np.square(mean), 0))
+
+
+def keep_share(share: float, own: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """A target that a share of the speaker's own statistics is kept in; where these are not known (NaN), the target."""
+    return np.where(np.isnan(own), target, share * own + (1 - share) * target)
+
+
+def fit_line(shift: str, mean, std, target_mean, target_std) -> tuple[np.ndarray, np.ndarray]:
     """The slope and the new mean that calibrate predictions y: `slope * (y - mean) + new mean`.
 
     With `shift` mu_sigma this is (y - mu) / sigma * target_sigma + target_mu, with sigma the mean stays the
-    speaker's own, and with mu the spread does. A share `alpha` of the targets is the speaker's own statistics:
-    1 changes nothing, 0 is the paper's PLDC. Predictions without spread (sigma = 0) keep their slope of 1.
+    speaker's own, and with mu the spread does. Predictions without spread (sigma = 0) keep their slope of 1.
 
     Args:
         mean, std: of the speaker's own predictions; these and the targets broadcast
     """
-    target_mean = alpha * mean + (1 - alpha) * target_mean
-    target_std = alpha * std + (1 - alpha) * target_std
     constant = np.square(std) <= NO_VARIANCE
     slope = np.where(constant, 1.0, target_std / np.where(constant, 1.0, std))
     keep_mean, keep_spread = shift == "sigma", shift == "mu"

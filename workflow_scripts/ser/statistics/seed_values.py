@@ -21,7 +21,9 @@ def value_o_ccc(moments: Moments, n_seeds: int) -> tuple[np.ndarray, np.ndarray]
     """
     present = moments.n > 0
     true, pred = moments.mean_true, moments.mean_pred
-    centre = np.sum(moments.n * true) / np.sum(moments.n)  # keeps the differences below from cancelling
+    centre = np.mean(np.sum(moments.n * true, axis=-1)) / np.sum(
+        moments.n
+    )  # keeps the differences below from cancelling
     true, pred = true - centre, pred - centre
     squares = moments.var_true + true**2, moments.var_pred + pred**2, moments.covariance + true * pred
     parts = np.stack(np.broadcast_arrays(np.ones_like(true), true, pred, *squares))[..., present]

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ser.files import DataError, check_digests, read_json
+from ser.files import DataError, read_json
 from ser.formats import manifest
 from ser.formats.csv_files import read_rows
 from ser.tracing.explanation import KEY
-from ser.tracing.provenance import NAME, command_for, read_provenance
+from ser.tracing.provenance import TABLE, read_provenance
 from ser.tracing.study import check_names
 
 METRICS = ("o_ccc", "a_ccc", "delta_o_ccc", "delta_a_ccc")
@@ -76,11 +76,7 @@ class Difference:
 def summarise(results: str | Path) -> dict:
     """What a comparison needs of a results folder; kept as JSON it outlives the folder."""
     results = Path(results)
-    table = results / "ablation_table.csv"
-    if not table.is_file():
-        raise DataError(f"{table}: is not there; make it with: {command_for([table], results)}")
     made = read_provenance(results)
-    check_digests([table], made.get("tables", {}), results / NAME)
     index = read_json(results / "manifests/index.json")
     encoders = sorted({ablation["encoder"] for ablation in made["ablations"].values()})
     return {
@@ -88,7 +84,7 @@ def summarise(results: str | Path) -> dict:
         "audio": {split: dict(_list_audio(results, split, found)) for split, found in index["shards"].items()},
         "labels": {split: dict(_list_labels(results, split)) for split in index["shards"]},
         "encoders": {name: read_json(results / f"encoders/{name}/card.json")["weights_sha256"] for name in encoders},
-        "table": read_rows(table),
+        "table": read_rows(results / TABLE),
     }
 
 
@@ -236,7 +232,9 @@ def _list_config_changes(made: list[dict], ablations: Ablations) -> Iterator[Cha
 def _select_methods(made: list[dict], key: str) -> frozenset[str]:
     """The calibration methods that an option of all of them decides."""
     chosen = {
-        "alpha": lambda method: method.get("shrinkage"),
+        "alpha": lambda method: method.get("shrinkage") or method.get("enrolment_labels"),
+        "gate": lambda method: method.get("gate"),
+        "enrolment_draws": lambda method: method.get("enrolment"),
         "random_draws": lambda method: method.get("neighbours") == "random",
         "random_seed": lambda method: method.get("neighbours") == "random",
     }.get(key, lambda method: True)
@@ -245,7 +243,7 @@ def _select_methods(made: list[dict], key: str) -> frozenset[str]:
 
 def _flatten(made: dict) -> Iterator[tuple[tuple[str, ...], object]]:
     """A config as `(path, value)`: what has a name is found by it, whatever its place in a list."""
-    config = {name: value for name, value in made["config"].items() if name not in ("heads", "training")}
+    config = {name: value for name, value in made["config"].items() if name not in ("heads", "training", "finetuning")}
     methods = {method["name"]: method for method in config["calibration"]["methods"]}
     config |= {"ablations": made["ablations"], "calibration": config["calibration"] | {"methods": methods}}
 

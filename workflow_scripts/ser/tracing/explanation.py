@@ -10,20 +10,20 @@ import numpy as np
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from ser.config.calibration_methods import Method
+from ser.config.calibration_methods import CHOSEN, Method, count_enrolled
 from ser.config.tuning_grid import apply_winner
-from ser.evaluation.calibration import apply_choice, draw_neighbours, find_neighbours, observe
+from ser.evaluation.calibration import apply_choice
 from ser.evaluation.calibration_inputs import read_evidence, read_references
 from ser.evaluation.cells import CONSTANT, SPEAKER_MEAN, build_cells
+from ser.evaluation.observations import average_labels, observe_draws
 from ser.evaluation.scoring import score_cell
-from ser.files import DataError, check_digests, read_json, sha256
+from ser.files import DataError, read_json, sha256
 from ser.formats.csv_files import format_cell, read_rows
 from ser.formats.parquet import read_parquet
 from ser.formats.utterances import read_labels
 from ser.statistics.moments import Policy
-from ser.statistics.pldc import average_neighbours
 from ser.statistics.similarity import rank_neighbours
-from ser.tracing.provenance import NAME, WORKFLOW, command_for
+from ser.tracing.provenance import TABLE, WORKFLOW, command_for
 from ser.tracing.study import Study, list_files
 
 KEY = ("ablation", "calibration", "target", "split")
@@ -37,12 +37,8 @@ def explain_cell(results: str | Path, **cell: str) -> dict:
     gone. Reads the features of the ablation to hash them, which takes as long as the disk needs.
     """
     study = Study(results)
-    table = study.results / "ablation_table.csv"
-    row = find_row(table, cell)
-    check_digests([table], study.made.get("tables", {}), study.results / NAME)
+    row = find_row(study.results / TABLE, cell)
     owner = study.config["baseline"] if cell["ablation"] in (CONSTANT, SPEAKER_MEAN) else cell["ablation"]
-    if owner not in study.ablations:
-        raise DataError(f"{study.results}: its table and its provenance are of different configs; run snakemake again")
     encoder, split = study.ablations[owner].encoder, cell["split"]
     method = next((method for method in study.methods if method.name == cell["calibration"]), None)
     calibrated = study.seed_files("calibrated", owner, split)
@@ -55,6 +51,7 @@ def explain_cell(results: str | Path, **cell: str) -> dict:
         "differences": check_row(study, row, cell, owner, method),
         "config": slice_config(study, owner, method),
         "encoder": read_json(study.results / f"encoders/{encoder}/card.json"),
+        "tuned": {name: read_json(study.results / name / "card.json") for name in study.tuned_encoders(owner)},
         "corpus": {name: measure_split(study, name) for name in dict.fromkeys(("train", "validation", split))},
         "left_out": study.index["left_out"],
         "files": files,
@@ -71,8 +68,6 @@ def explain_cell(results: str | Path, **cell: str) -> dict:
 
 def find_row(table: Path, cell: dict[str, str]) -> dict[str, str]:
     """The table's row of a cell, as text; a DataError says which name is unknown and what is like it."""
-    if not table.is_file():
-        raise DataError(f"{table}: is not there; make it with: {command_for([table], table.parent)}")
     rows = read_rows(table)
     for column in KEY:  # each among the rows that the names before leave
         left = [row for row in rows if row[column] == cell[column]]
@@ -174,7 +169,7 @@ def explain_seeds(study: Study, owner: str, method: Method, cell: dict) -> list[
             next(c for c in choices if (c["seed"], c["calibration"], c["target"]) == (seed, method.name, name))
             for name in study.targets
         ]
-        entry = {"seed": seed} | {name: points[target][name] for name in ("k", "alpha")}
+        entry = {"seed": seed} | {name: points[target][name] for name in CHOSEN}
         entry["a_ccc_on_validation"] = points[target]["a_ccc"]
         explained.append(entry)
         if any(point["k"] is None for point in points):  # no speaker has utterances beyond those for enrolment
@@ -182,23 +177,20 @@ def explain_seeds(study: Study, owner: str, method: Method, cell: dict) -> list[
         references = read_references(
             study.labels("train"), study.targets, train, number, config["min_reference_utterances"]
         )
-        evidence = read_evidence(study.targets, files, number)
-        seen = observe(evidence, method)
-        order, weights = find_neighbours(method, seen, references)
-        orders = {method.name: order}
-        if method.neighbours == "random":
-            orders = draw_neighbours(method, order.shape, config["random_draws"], config["random_seed"])
-            entry["draws"] = len(orders)
+        evidence = read_evidence(study.targets, files, number, config["enrolment_draws"], count_enrolled(study.methods))
         stored = read_parquet(study.seed_files("calibrated", owner, split)[number])
-        names, differences = stored["calibration"].cast("string"), []
-        for name, drawn in orders.items():
-            values = apply_choice(method, points, seen, drawn, weights, references, evidence.predictions)[:, target]
+        names, differences, draws = stored["calibration"].cast("string"), [], []
+        for draw in observe_draws(method, evidence, references, config["random_draws"], config["random_seed"]):
+            name, seen, near = draw
+            values = apply_choice(method, points, seen, near, references, evidence.predictions)[:, target]
             found = stored.filter(pc.equal(names, name))[cell["target"]].to_numpy()
             differences.append(float(np.abs(found - values).max(initial=0)) if len(found) == len(values) else None)
+            draws.append(draw)
         entry["largest_difference"] = None if None in differences else max(differences)
-        first, k = next(iter(orders.values())), entry["k"]
-        statistics = references.statistics[:, [target, len(points) + target]]
-        labels = average_neighbours(first, weights, statistics, [k])[:, 0]  # (speakers, 2)
+        if draws[0][0] != method.name:
+            entry["draws"] = len(draws)
+        k, (_, seen, near) = entry["k"], draws[0]
+        mean, std = average_labels(method, near, references, k)
         nearest, cosine = rank_neighbours(seen.vectors, references.vectors[method.similarity])
         similarity = np.empty_like(cosine)
         np.put_along_axis(similarity, nearest, cosine, axis=1)  # (speakers, references)
@@ -207,9 +199,9 @@ def explain_seeds(study: Study, owner: str, method: Method, cell: dict) -> list[
                 "speaker": speaker,
                 "predicted_mean": float(seen.mean[s, target]),
                 "predicted_sd": float(seen.std[s, target]),
-                "neighbours_label_mean": float(labels[s, 0]),
-                "neighbours_label_sd": float(labels[s, 1]),
-                "neighbours": {references.speakers[r]: float(similarity[s, r]) for r in first[s, :k].tolist()},
+                "neighbours_label_mean": float(mean[s, target]),
+                "neighbours_label_sd": float(std[s, target]),
+                "neighbours": {references.speakers[r]: float(similarity[s, r]) for r in near.order[s, :k].tolist()},
             }
             for s, speaker in enumerate(evidence.predictions.speakers)
         ]

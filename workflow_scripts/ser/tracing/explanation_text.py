@@ -35,7 +35,10 @@ def _lines(explained: dict) -> Iterator[str]:
     yield "\nConfig"
     config = yaml.safe_dump(explained["config"], default_flow_style=None, sort_keys=False, width=_WIDTH)
     yield textwrap.indent(config.rstrip(), "  ")
-    yield from _block("Encoder", explained["encoder"])
+    yield from _block("Encoder", {key: value for key, value in explained["encoder"].items() if key != "origin"})
+    for name, card in explained["tuned"].items():
+        told = {key: card[key] for key in ("epoch", "validation_ccc", "learned", "weights_sha256")}
+        yield from _block(f"Fine-tuned as {name}", told)
     yield "\nFiles (SHA-256)"
     for kind, digests in explained["files"].items():
         yield from (f"  {kind:18} {digest[:16]}  {path}" for path, digest in digests.items())
@@ -59,11 +62,12 @@ def _seed_lines(seed: dict) -> Iterator[str]:
         yield f"  seed {seed['seed']}: none, because no speaker has utterances beyond those for enrolment"
         return
     alpha = "" if seed["alpha"] is None else f", alpha {seed['alpha']:g}"
-    yield f"  seed {seed['seed']}: k {seed['k']}{alpha}, validation A-CCC {seed['a_ccc_on_validation']:.4f}"
+    gate = "" if seed["max_similarity"] is None else f", up to a similarity of {seed['max_similarity']:.4f}"
+    yield f"  seed {seed['seed']}: k {seed['k']}{alpha}{gate}, validation A-CCC {seed['a_ccc_on_validation']:.4f}"
     if seed["largest_difference"] is None or seed["largest_difference"] > _SAME_VALUES:
         yield "    NOT the neighbours of the stored predictions: run snakemake, then ask again"
     if "draws" in seed:
-        yield f"    the first of {seed['draws']} random draws:"
+        yield f"    the first of {seed['draws']} draws:"
     for speaker in seed["speakers"]:
         near = [f"{name} {similarity:.4f}" for name, similarity in speaker["neighbours"].items()]
         more = [f"{len(near) - _SHOWN} more"] if len(near) > _SHOWN else []

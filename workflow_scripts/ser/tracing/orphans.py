@@ -5,11 +5,15 @@ import time
 from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 
+from ser.config.finetuning import FOLDER
+
+HEAD = "adaptation.safetensors"  # of an encoder that was trained further on the corpus
+
 _REUSED = re.compile(
-    r"\.reuse/(?P<encoder>[^/]+)/(?P<split>[^/]+)/(?P<shard>shard-\d{3})-[0-9a-f]+\.(?P<kind>\w+)\.tfrecord"
+    r"\.reuse/(?P<encoder>.+)/(?P<split>[^/]+)/(?P<shard>shard-\d{3})-[0-9a-f]+\.(?P<kind>\w+)\.tfrecord"
 )
 _ENCODER_DIGESTS = re.compile(r"manifests/encoder-(?P<encoder>.+)-digests\.parquet")
-_CHECKPOINT = re.compile(r"\.checkpoints/(?P<encoder>[^/]+)\.pt")
+_CHECKPOINT = re.compile(r"\.checkpoints/(?P<encoder>.+)\.pt")
 _CURVES = re.compile(r"logs/tensorboard/(?P<name>[^/]+)/((?P<seed>seed-\d+)/)?events\.out\.tfevents\.[^/]+")
 _REPORTS = re.compile(r"(?:logs|benchmarks)/(?P<rule>\w+)(?:/.+)?\.(?:log|tsv)")
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)-[a-z0-9_]{8}")  # as files.atomic names them
@@ -41,7 +45,9 @@ def _is_orphan(
     if match := _ENCODER_DIGESTS.fullmatch(name):
         return not makes(str(results / "encoders" / match["encoder"] / "card.json"))
     if match := _CHECKPOINT.fullmatch(name):
-        return not makes(str(results / "encoders" / match["encoder"] / "adaptation.safetensors"))
+        encoder = match["encoder"]
+        tuned = encoder.startswith(f"{FOLDER}/")
+        return not makes(str(results / (f"{encoder}/card.json" if tuned else f"encoders/{encoder}/{HEAD}")))
     if match := _CURVES.fullmatch(name):
         folder = results / ("models" if match["seed"] else "encoders") / match["name"] / (match["seed"] or "")
         return not makes(str(folder / ("history.csv" if match["seed"] else "training.csv")))

@@ -12,20 +12,27 @@ from ser.tracing.sources import find_sources
 
 WORKFLOW = Path(__file__).parents[3]
 NAME = "provenance.json"
+TABLE = "ablation_table.csv"
 _PARTS = {"config", "ablations", "code", "packages", "python", "git"}
 
 
 def record_provenance(
-    config: dict, ablations: dict, scripts: Iterable[str], tables: Iterable[str], path: str | Path
+    config: dict,
+    ablations: dict,
+    scripts: Iterable[str],
+    table: str | Path,
+    path: str | Path,
+    beside: Iterable[str | Path] = (),
 ) -> None:
-    """Write what made the tables: `config`, `ablations`, `code`, `packages`, `python` and `git`; and their digests.
+    """Write what made the tables: `config`, `ablations`, `code`, `packages`, `python`, `git`, and which table it was.
 
     No times and no names of machines: the same study by the same code gives the same file.
 
     Args:
         config: with its defaults filled in; `ablations` are those of it as `config.resolve_ablations` returns them
         scripts: names of the workflow's scripts that the tables depend on
-        tables: paths of the tables, whose SHA-256 is `tables`
+        table: the ablation table, of which `table_sha256` is kept
+        beside: other tables; `tables` has the SHA-256 of all by name
     """
     write_json(
         path,
@@ -36,7 +43,8 @@ def record_provenance(
             "packages": list_packages(),
             "python": platform.python_version(),
             "git": describe_commit(WORKFLOW),
-            "tables": {Path(table).name: sha256(table) for table in tables},
+            "table_sha256": sha256(table),
+            "tables": {Path(each).name: sha256(each) for each in (table, *beside)},
         },
     )
 
@@ -57,13 +65,22 @@ def name_paths(config: dict) -> dict:
 
 
 def read_provenance(results: Path) -> dict:
-    """The provenance of a results folder; a DataError says how to make it where there is none."""
-    path = results / NAME
-    if not path.is_file():
-        raise DataError(f"{path}: is not there; make it with: {command_for([path], results)}")
+    """The provenance of a results folder's table; a DataError says how to make both if one is missing or another's.
+
+    A target that is less than everything makes the table and leaves the provenance of an earlier one.
+    """
+    path, table = results / NAME, results / TABLE
+    for file in (table, path):
+        if not file.is_file():
+            raise DataError(f"{file}: is not there; make it with: {command_for([path], results)}")
     made = read_json(path)
     if not isinstance(made, dict) or not set(made) >= _PARTS:
         raise DataError(f"{path}: is no provenance of a run; delete it and run again")
+    if made.get("table_sha256") != sha256(table):
+        raise DataError(
+            f"{path}: is of another table than {table} is now, so that config and code of this one are not known; "
+            f"make it with: {command_for([path], results)}"
+        )
     return made
 
 

@@ -5,8 +5,9 @@ from functools import cached_property
 from pathlib import Path
 
 from ser.config.ablation import Ablation
-from ser.config.calibration_methods import Method, read_methods
+from ser.config.calibration_methods import Method, count_labelled, read_methods
 from ser.config.encoders import resolve_encoders
+from ser.config.finetuning import name_encoder
 from ser.config.similarities import SIMILARITIES
 from ser.files import DataError, read_json
 from ser.tracing.provenance import NAME, read_provenance
@@ -50,8 +51,16 @@ class Study:
         options = self.config["encoders"][name]
         return options if options["adaptation"] == "none" else resolve_encoders(self.config)[name]
 
+    def tuned_encoders(self, ablation: str) -> list[str]:
+        """The encoders of an ablation's seeds, where they were fine-tuned."""
+        return [name_encoder(ablation, seed) for seed in self.seeds] if self.ablations[ablation].finetune else []
+
     def labels(self, split: str) -> Path:
         return self.results / f"labels/{split}.parquet"
+
+    def enrolment_labels(self, split: str) -> Path:
+        """The labels of utterances that speakers are enrolled with, where a method does so with labels."""
+        return self.results / f"manifests/{split}/enrolment_labels.csv"
 
     def winner(self, ablation: str) -> Path:
         """What tuning found best, for an ablation that is `tuned`."""
@@ -67,9 +76,11 @@ class Study:
         """What calibration saw of a split, as `evidence.read_evidence` takes it."""
         compared = {"fused", *(method.similarity for method in self.methods)}
         enrols = any(method.enrolment for method in self.methods)
+        labelled = split != "train" and count_labelled(self.methods)
         return {
             "predictions": self.seed_files("predictions", ablation, split),
             "enrolment": self.seed_files("enrolment_vectors", ablation, split) if enrols else [],
+            "enrolment_labels": [self.enrolment_labels(split)] if labelled else [],
             **{name: self.vectors(name, ablation, split) for name in SIMILARITIES if name in compared},
         }
 
@@ -85,20 +96,23 @@ def list_files(study: Study, owner: str, method: Method | None, split: str) -> d
     settings, splits = study.ablations[owner], list(dict.fromkeys(("train", "validation", split)))
     encoder, adaptation = list_adaptation(study, settings.encoder, splits)
     compared = [path for name in ("train", split) for path in list_compared(study, owner, method, name)]
+    enrolled = [study.enrolment_labels(split)] if method and method.enrolment_labels else []
     vectors = dict.fromkeys(splits if settings.reads_speakers else ())
     if settings.weighting != "none":
         vectors |= dict.fromkeys(["train", *sorted(set(study.index["shards"]) - {"train", "validation"})])
     if method and method.similarity == "mfcc":
         vectors |= dict.fromkeys(splits)
-    models = study.results / "models" / owner
+    models, tuned = study.results / "models" / owner, study.tuned_encoders(owner)
     return {
         "manifests": [path for name in splits for path in study.shards("manifests", name, "csv")],
         "encoder": encoder,
         **adaptation,
+        **({"tuned encoders": [study.results / name / "model.safetensors" for name in tuned]} if tuned else {}),
         settings.features: [
             path
+            for encoder in tuned or [settings.encoder]
             for name in splits
-            for path in study.shards(f"{settings.features}/{settings.encoder}", name, "tfrecord")
+            for path in study.shards(f"{settings.features}/{encoder}", name, "tfrecord")
         ],
         "speaker vectors": [path for name in vectors for path in study.shards("speakers", name, "json")],
         "labels": [study.labels(name) for name in splits],
@@ -106,6 +120,7 @@ def list_files(study: Study, owner: str, method: Method | None, split: str) -> d
         "models": [models / f"seed-{seed}/model.keras" for seed in study.seeds],
         "predictions": study.seed_files("predictions", owner, split),
         **({"compared": compared} if compared else {}),
+        **({"enrolment labels": enrolled} if enrolled else {}),
         "choices": [study.results / f"calibration/{owner}/choices.json"],
         "calibrated": study.seed_files("calibrated", owner, split),
     }

@@ -1,0 +1,77 @@
+# Fine-tuning: the encoder of one seed of an ablation and its head, trained together on the labels.
+#
+# Needs   results/encoders/{encoder}/, results/audio/{split}/shard-{shard}.parquet, the audio files, the labels of the
+#         training and the validation split; results/speakers/… where the ablation uses speaker information, and
+#         results/speaker_embeddings/{encoder}/… where the encoder is a personalised one
+# Makes   results/finetuned/{ablation}/seed-{seed}/ with training.csv, results/models/{ablation}/seed-{seed}/model.keras
+#         and history.csv
+#
+# What the tuned encoder makes of each shard is cached as every encoder's (rules/encoders.smk), and predictions are made
+# of that (rules/heads.smk): a test file trains nothing.
+
+FINETUNING_CODE = library("finetune_ablation.py")
+
+
+def finetuning_inputs(
+    wildcards,
+):
+    """The encoder that is tuned, what it hears and what it learns."""
+    name = wildcards.ablation
+    encoder = ABLATIONS[name].encoder
+    inputs = fitting_speakers(name)
+    for name in ("card.json", "heard.txt", "model.safetensors"):
+        inputs[name.split(".")[0]] = encoder_file(encoder, name)
+    for split in ("train", "validation"):
+        inputs[f"{split}_facts"] = shards(
+            "results/audio/{split}/shard-{shard}.parquet", split
+        )
+        inputs[f"{split}_labels"] = f"results/labels/{split}.parquet"
+        if encoder in PERSONALISED_ENCODERS:
+            inputs[f"{split}_vectors"] = shards(
+                "results/speaker_embeddings/{encoder}/{split}/shard-{shard}.json",
+                split,
+                encoder=encoder,
+            )
+    return inputs
+
+
+rule finetune_ablation:
+    """Train the encoder and the head of one seed of an ablation together."""
+    input:
+        unpack(finetuning_inputs),
+    output:
+        card="results/finetuned/{ablation}/seed-{seed}/card.json",
+        config="results/finetuned/{ablation}/seed-{seed}/config.json",
+        preprocessor="results/finetuned/{ablation}/seed-{seed}/preprocessor_config.json",
+        weights="results/finetuned/{ablation}/seed-{seed}/model.safetensors",
+        heard="results/finetuned/{ablation}/seed-{seed}/heard.txt",
+        curve="results/finetuned/{ablation}/seed-{seed}/training.csv",
+        head="results/models/{ablation}/seed-{seed}/model.keras",
+        history="results/models/{ablation}/seed-{seed}/history.csv",
+    log:
+        "results/logs/finetune_ablation/{ablation}/seed-{seed}.log",
+    benchmark:
+        "results/benchmarks/finetune_ablation/{ablation}/seed-{seed}.tsv"
+    wildcard_constraints:
+        ablation=one_of(FINETUNED),
+        seed=one_of(map(str, SEEDS)),
+    conda:
+        "../envs/finetuning.yaml"
+    threads: lambda wildcards: ABLATIONS[wildcards.ablation].finetune["threads"]
+    resources:
+        mem_mb=16000,
+    params:
+        *FINETUNING_CODE,
+        ablation=ablation_settings,
+        targets=TARGETS,
+        audio=config["audio"],
+        device=lambda wildcards: ENCODERS[ABLATIONS[wildcards.ablation].encoder][
+            "device"
+        ],
+        checkpoint="results/.checkpoints/finetuned/{ablation}/seed-{seed}.pt",
+        tensorboard="results/logs/tensorboard/{ablation}/seed-{seed}",
+        fingerprint=" ".join(FINETUNING_CODE),
+    message:
+        "Fine-tuning ablation {wildcards.ablation}, seed {wildcards.seed}"
+    script:
+        "../workflow_scripts/finetune_ablation.py"

@@ -1,0 +1,145 @@
+"""Fine-tuned ablations from audio to what a job leaves: encoder, head, card and curve; predictions of both agree."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import made_finetuning as made
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from ser.encoders.embed import embed_shard
+from ser.files import read_json, sha256
+from ser.heads.model import find_layer
+from ser.heads.prediction import load_heads, predict_split
+
+pytestmark = pytest.mark.long
+
+TESTS = Path(__file__).parents[1]
+
+
+def tune(folder: Path, *names: str) -> str:
+    """Cases of `made_finetuning`, tuned in a process of its own; what it printed."""
+    paths = os.pathsep.join(map(str, (TESTS.parent / "workflow_scripts", TESTS)))
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, TESTS / "made_finetuning.py", folder, *names]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A folder with every case, and what was printed."""
+    folder = tmp_path_factory.mktemp("tuned")
+    made.make_inputs(folder)
+    return folder, tune(folder, *made.CASES)
+
+
+def test_no_process_that_trains_imports_tensorflow(tuned):
+    """TensorFlow before torch's CUDA build can end in a segmentation fault; Keras imports it where it can."""
+    assert "TensorFlow: None" in tuned[1]
+
+
+@pytest.mark.parametrize("case", made.CASES)
+def test_the_workflow_predicts_what_the_joint_model_did(tuned, tmp_path, case):
+    """From cached float32 features, with TensorFlow: 1e-4 on a scale of 1 to 7."""
+    folder, ablation = tuned[0], made.ablation_of(case)
+    out = folder / case
+    frames = str(tmp_path / "frames.tfrecord") if ablation.reads_frames else None
+    embed_shard(
+        manifest=folder / "validation.csv",
+        encoder_dir=out / "encoder",
+        pooled_path=tmp_path / "pooled.tfrecord",
+        frames_path=frames,
+        frames_layer=-1,
+        dtype="float32",
+        device="cpu",
+        threads=1,
+        audio=made.AUDIO,
+        reuse_dir=None,
+        fingerprint="",
+        vectors_path=folder / "validation-vectors.json" if case == "papt" else None,
+        output=ablation.layer != "weighted",
+    )
+    predict_split(
+        load_heads({1: str(out / "model.keras")}),
+        ablation,
+        [frames or str(tmp_path / "pooled.tfrecord")],
+        [str(folder / "validation-speakers.json")],
+        made.TARGETS,
+        f"{tmp_path}/{{kind}}.parquet",
+    )
+    table = pq.read_table(tmp_path / "predictions.parquet").to_pydict()
+    joint = np.load(out / "joint.npz")
+    expected = dict(zip(joint["paths"].tolist(), joint["values"], strict=True))
+    assert sorted(expected) == table["utterance_id"] and len(expected) == 6
+    for row, utterance in enumerate(table["utterance_id"]):
+        np.testing.assert_allclose([table[t][row] for t in made.TARGETS], expected[utterance], atol=1e-4)
+    assert np.std(joint["values"]) > 1e-3
+
+
+def test_a_head_is_the_model_that_every_ablation_has(tuned):
+    model = keras.saving.load_model(tuned[0] / "mlp/model.keras", compile=False, safe_mode=True)
+    assert keras.backend.backend() == "tensorflow"
+    assert [x.name for x in model.inputs] == ["features"] and sorted(model.output) == ["fused", "labels"]
+
+
+def test_the_card_says_what_it_came_from_and_what_it_heard(tuned):
+    folder = tuned[0]
+    card = read_json(folder / "mlp/encoder/card.json")
+    base = read_json(folder / "base/card.json")
+    assert card["from_weights_sha256"] == base["weights_sha256"] != card["weights_sha256"]
+    assert card["weights_sha256"] == sha256(folder / "mlp/encoder/model.safetensors")
+    assert (card["base"], card["weights"], card["finetuned"], card["seed"]) == ("made", "finetuned", "mlp", 1)
+    assert card["heard"][0] == "before" and card["heard"][1].startswith("train, with labels: 12 audio files")
+    assert len((folder / "mlp/encoder/heard.txt").read_text().split()) == 12
+    assert card["trained_on"] == {"split": "train", "labels": made.TARGETS, "utterances": 12, "hours": 0.0023}
+    assert card["chosen_on"]["split"] == "validation"
+    assert (card["masking"], card["layerdrop"], card["parameters"]) == ("none", 0, base["parameters"])
+    assert read_json(folder / "papt/encoder/card.json")["position"] == "last"
+
+
+def test_curve_and_history_tell_the_same_epochs(tuned):
+    folder = tuned[0] / "mlp"
+    with open(folder / "encoder/training.csv", newline="") as file:
+        curve = [row for row in csv.DictReader(file) if row["split"] == "validation" and row["epoch"] != "0"]
+    with open(folder / "history.csv", newline="") as file:
+        history = list(csv.DictReader(file))
+    assert [(row["epoch"], row["target"]) for row in history] == [
+        (str(epoch), target) for epoch in (1, 2) for target in sorted(made.TARGETS)
+    ]
+    for row in curve:
+        own = {h["target"]: float(h["validation_ccc"]) for h in history if h["epoch"] == row["epoch"]}
+        assert own == {target: float(row[f"{target}_ccc"]) for target in made.TARGETS}
+    best = max(curve, key=lambda row: float(row["ccc"]))
+    assert read_json(folder / "encoder/card.json")["epoch"] == int(best["epoch"])
+    assert not (folder / "state.pt").exists() and list((folder / "tensorboard").iterdir())
+
+
+def test_a_seed_that_learned_nothing_is_said(tuned):
+    card = read_json(tuned[0] / "lost/encoder/card.json")
+    assert not card["learned"] and card["validation_ccc"] < 0.05
+
+
+def test_similar_speakers_count_more(tuned):
+    """The same seed without weights gives another model."""
+    weights = [sha256(tuned[0] / case / "encoder/model.safetensors") for case in ("mlp", "weighted")]
+    assert weights[0] != weights[1]
+
+
+def test_the_same_seed_gives_the_same_bytes(tuned, tmp_path):
+    made.make_inputs(tmp_path)
+    tune(tmp_path, "frames")
+    for name in ("encoder/model.safetensors", "encoder/training.csv", "model.keras", "history.csv"):
+        assert (tmp_path / "frames" / name).read_bytes() == (tuned[0] / "frames" / name).read_bytes(), name
+
+
+def test_the_averages_of_batch_normalisation_follow_in_few_steps(tuned):
+    """The epoch is chosen by what the head predicts with them."""
+    model = keras.saving.load_model(tuned[0] / "mlp/model.keras", compile=False, safe_mode=True)
+    assert find_layer(model, "batch_norm_0").momentum == 0.9

@@ -1,0 +1,255 @@
+"""Fine-tuning of one seed of an ablation: its encoder and its head trained together on the labels.
+
+After Tran, Yin and Soleymani (Interspeech 2023), whose rows are all fine-tuned: AdamW, 1 - CCC over a batch, and the
+weights of the epoch with the best CCC on the validation split. The head standardises its features by their statistics
+before tuning, a fixed map that lets it start on their scale (the paper's has none).
+"""
+
+import csv
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+
+from ser.config.ablation import Ablation
+from ser.config.finetuning import check_encoder, check_size
+from ser.encoders import pretrained
+from ser.encoders.past import describe_audio, read_past
+from ser.files import DataError, atomic, read_json, sha256
+from ser.finetuning.joint_model import JointModel
+from ser.finetuning.keras_head import KerasHead
+from ser.finetuning.methods import merge_adapters
+from ser.finetuning.task import Clip, FineTuning
+from ser.formats.parquet import read_parquet
+from ser.heads.inputs import read_speakers, read_training_labels
+from ser.heads.model import set_statistics
+from ser.heads.saving import save_model
+from ser.heads.weighting import weigh_speakers
+from ser.optimisation.trainer import Trainer, make_accelerator
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation")
+# What the card of an encoder says that is true of it still when it is tuned.
+ORIGIN = ("base", "revision", "commit", "adaptation", "position")
+MICRO_BATCH_SECONDS = {"cpu": 60, "cuda": 240}  # a batch of 32 at once on a GPU of 24 GB, with HuBERT large in bfloat16
+LEARNED = 0.05  # a mean CCC on validation that a seed has to reach to have learned anything
+
+
+@dataclass(frozen=True)
+class Files:
+    """What one split gives: audio facts and averaged MFCCs shard by shard, labels, and vectors of its speakers.
+
+    `speakers` is empty for a head without speaker information, `vectors` for an encoder that is not personalised.
+    """
+
+    facts: list[str]
+    labels: str
+    speakers: list[str] = field(default_factory=list)
+    vectors: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How it is tuned: `name` and `ablation`, whose `finetune` has the settings; `fingerprint` is a digest of the code.
+
+    `device` is `auto` (CUDA where present), `cpu` or `cuda`.
+    """
+
+    name: str
+    ablation: Ablation
+    seed: int
+    targets: list[str]
+    audio: dict
+    device: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where results go. `checkpoint` is there while training goes on; one left by the very same run is resumed."""
+
+    encoder: Path
+    head: Path
+    history: Path
+    checkpoint: Path
+    tensorboard: Path
+
+
+def finetune(base: Path, splits: dict[str, Files], target_speakers: list[str], recipe: Recipe, places: Places) -> None:
+    """Write the encoder (its four files and its curve, `training.csv`), the head and the head's history.
+
+    Args:
+        base: the folder of the encoder that is tuned
+        splits: `train` and `validation`, by which the epoch is chosen; no other label is read
+        target_speakers: averaged MFCCs of those whom similar-speaker weighting adapts to
+    """
+    ablation, device = recipe.ablation, _find_device(recipe.device)
+    settings = ablation.finetune | {"seed": recipe.seed, "accumulate": 1}
+    settings["micro_batch_seconds"] = settings["micro_batch_seconds"] or MICRO_BATCH_SECONDS[device]
+    torch.set_num_threads(settings["threads"])
+    check_encoder(recipe.name, ablation, base)
+    hubert, extractor = pretrained.load(base)
+    card = read_json(base / "card.json")
+    clips = {split: _read_clips(splits[split], ablation, recipe.targets) for split in SPLITS}
+    for split in SPLITS:
+        if not clips[split]:
+            raise DataError(f"{splits[split].labels}: no utterance has both audio that can be used and labels")
+    check_size(recipe.name, ablation, len(clips["train"]))
+    if ablation.weighting == "similar_speakers":
+        clips["train"] = _weigh(clips["train"], splits["train"], ablation, target_speakers)
+    accelerator = make_accelerator(device, settings["precision"])
+    model = _build(recipe, settings, hubert, card, np.stack([clip.labels for clip in clips["train"]]))
+    task = FineTuning(
+        model.to(accelerator.device),
+        clips,
+        settings,
+        recipe.audio,
+        extractor.do_normalize,
+        recipe.targets,
+        accelerator,
+    )
+    trainer = Trainer(
+        task=task,
+        settings=settings,
+        accelerator=accelerator,
+        checkpoint=places.checkpoint,
+        identity=_identify(base, splits, target_speakers, recipe, str(accelerator.device)),
+        tensorboard=places.tensorboard,
+        decays=False,
+    )
+    try:
+        _set_statistics(model, clips["train"], *task.measure_features())
+        trainer.train()
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise DataError(
+            f"ablation {recipe.name!r}: memory ran out ({str(error).splitlines()[0]}); set finetuning: "
+            f"micro_batch_seconds to less (now {settings['micro_batch_seconds']}; the loss stays that of the whole "
+            "batch), crop_seconds to less, or gradient_checkpointing to true"
+        ) from error
+    _save(trainer, model, extractor, base, clips, recipe, places)
+    places.checkpoint.unlink(missing_ok=True)
+
+
+def _find_device(device: str) -> str:
+    found = device != "cpu" and torch.cuda.is_available()
+    if device == "cuda" and not found:
+        raise DataError(f"device: cuda, but torch {torch.__version__} finds no CUDA device; set cpu or auto")
+    return "cuda" if found else "cpu"
+
+
+def _read_clips(files: Files, ablation: Ablation, targets: list[str]) -> list[Clip]:
+    """The utterances of a split with usable audio and labels, in order of id within shards."""
+    labels = read_training_labels(files.labels, targets)
+    rows = {utterance: row for row, utterance in enumerate(labels.utterance_ids)}
+    mfcc = read_speakers(files.speakers, ablation.speaker == "mfcc_permuted") if ablation.reads_speakers else {}
+    vectors: dict[str, np.ndarray] = {}
+    for path in files.vectors:
+        vectors |= {speaker: np.array(vector, np.float32) for speaker, vector in read_json(path).items()}
+    clips = []
+    for path in files.facts:
+        table = read_parquet(path, ["utterance_id", "speaker_id", "path", "sha256", "duration_s", "status"])
+        for row in table.filter(pc.equal(table["status"], "ok")).to_pylist():
+            if row["utterance_id"] in rows:
+                clips.append(
+                    Clip(
+                        row["speaker_id"],
+                        row["path"],
+                        row["sha256"],
+                        row["duration_s"],
+                        labels.values[rows[row["utterance_id"]]].astype(np.float32),
+                        vector=vectors.get(row["speaker_id"]),
+                        speaker=mfcc.get(row["speaker_id"]),
+                    )
+                )
+    return clips
+
+
+def _weigh(clips: list[Clip], files: Files, ablation: Ablation, target_speakers: list[str]) -> list[Clip]:
+    known, wanted = read_speakers(files.speakers), read_speakers(target_speakers)
+    weights = weigh_speakers(known, wanted, ablation.neighbours, ablation.strength)
+    return [clip.weigh(weights[clip.speaker_id]) for clip in clips]
+
+
+def _build(recipe: Recipe, settings: dict, hubert, card: dict, labels: np.ndarray) -> JointModel:
+    ablation, config = recipe.ablation, hubert.config
+    head = KerasHead(ablation, recipe.seed, config.num_hidden_layers + 1, config.hidden_size, labels, recipe.name)
+    reads = "frames" if ablation.reads_frames else "layers" if ablation.layer == "weighted" else "last"
+    frames = {"max_frames": ablation.units["max_frames"]} if ablation.reads_frames else {}
+    torch.manual_seed(recipe.seed)
+    return JointModel(hubert, head, settings, reads, card.get("position"), **frames)
+
+
+def _set_statistics(model: JointModel, clips: list[Clip], mean: np.ndarray, variance: np.ndarray) -> None:
+    """What the head standardises by: the features' statistics before tuning, and those of the speakers' MFCCs."""
+    set_statistics(model.head.keras, "standardise_features", mean, variance)
+    speakers = {clip.speaker_id: clip.speaker for clip in clips if clip.speaker is not None}
+    if speakers:
+        vectors = np.stack(list(speakers.values()))
+        set_statistics(model.head.keras, "standardise_speaker", vectors.mean(axis=0), vectors.var(axis=0))
+
+
+def _identify(base: Path, splits: dict[str, Files], target_speakers: list[str], recipe: Recipe, device: str) -> str:
+    """A digest of all that decides the weights."""
+    files = [path for f in splits.values() for path in (*f.facts, f.labels, *f.speakers, *f.vectors)]
+    encoder = sorted(path for path in base.iterdir() if path.suffix in (".json", ".safetensors"))
+    parts = [*map(sha256, [*files, *target_speakers, *encoder]), asdict(recipe), device]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _save(
+    trainer: Trainer, model: JointModel, extractor, base: Path, clips: dict, recipe: Recipe, places: Places
+) -> None:
+    best, settings, card = trainer.best, recipe.ablation.finetune, read_json(base / "card.json")
+    save_model(str(places.head), model.head.keras.cpu())
+    _write_history(places.history, trainer.curve, recipe.targets)
+    trainer.write_curve(places.encoder / "training.csv")
+    learned = best["value"] >= LEARNED
+    if not learned:
+        log.warning("seed %d learned nothing: its best validation CCC is %.4f", recipe.seed, best["value"])
+    hours = {split: round(sum(clip.seconds for clip in clips[split]) / 3600, 4) for split in SPLITS}
+    counts = {"labels": recipe.targets, "utterances": len(clips["train"]), "hours": hours["train"]}
+    pretrained.save(
+        merge_adapters(model.hubert),
+        extractor,
+        places.encoder,
+        read_past(base, card["base"]) + describe_audio("train, with labels", (clip.sha256 for clip in clips["train"])),
+        weights="finetuned",
+        **{key: card[key] for key in ORIGIN if key in card},
+        finetuned=recipe.name,
+        from_weights_sha256=card["weights_sha256"],
+        seed=recipe.seed,
+        trained_on={"split": "train"} | counts,
+        chosen_on={"split": "validation", "labels": recipe.targets, "hours": hours["validation"]},
+        epoch=best["epoch"],
+        validation_ccc=best["value"],
+        learned=learned,
+        masking="none",
+        layerdrop=0,
+        settings=settings,
+        origin=pretrained.read_origin(base),
+    )
+
+
+def _write_history(path: Path, curve: list[dict], targets: list[str]) -> None:
+    """The curve as every head has it: loss, validation CCC and if it was the best, for each epoch and target."""
+    rows, best, losses = [], -np.inf, []
+    for row in curve:
+        if row["split"] == "train":
+            losses.append(row["loss"])
+        elif row["epoch"]:
+            better = row["ccc"] > best
+            best = max(best, row["ccc"])
+            loss = f"{np.mean(losses):.6f}" if losses else ""
+            rows += [(row["epoch"], t, loss, f"{row[f'{t}_ccc']:.6f}", int(better)) for t in targets]
+            losses = []
+    header = ("epoch", "target", "loss", "validation_ccc", "best")
+    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *sorted(rows)])

@@ -1,0 +1,222 @@
+"""Fine-tuning as a task of `optimisation.trainer`: its batches, optimiser, loss and what is measured."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, Dataset
+
+from ser.audio import decode
+from ser.audio.frames import FRAMES_A_SECOND, HOP, SAMPLE_RATE, WINDOW
+from ser.files import DataError
+from ser.finetuning.gradient_caching import backpropagate, split_parts
+from ser.finetuning.joint_model import JointModel, Part
+from ser.finetuning.loss import SUMS, ccc_loss, ccc_of_sums, sum_moments
+
+WORKERS = {"cpu": 1, "cuda": 4}  # processes that decode the next batches
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """An utterance to train on, or to choose an epoch by."""
+
+    speaker_id: str
+    path: str
+    sha256: str
+    seconds: float
+    labels: np.ndarray  # (targets,) float32
+    weight: float = 1.0  # in the loss
+    vector: np.ndarray | None = None  # (width,) of its speaker, for a personalised encoder
+    speaker: np.ndarray | None = None  # (13,) averaged MFCCs, for a head with speaker information
+
+    def weigh(self, weight: float) -> "Clip":
+        return replace(self, weight=weight)
+
+    def count_frames(self, crop_seconds: float) -> int:
+        samples = int(min(self.seconds, crop_seconds) * SAMPLE_RATE)
+        return max(1, (samples - WINDOW) // HOP + 1)
+
+
+def plan_batches(count: int, size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """One pass over so many utterances in random order: as few batches of at most `size` as hold them all.
+
+    They differ by one at most: no last batch is left with an utterance or two.
+    """
+    return np.array_split(rng.permutation(count), -(-count // size))
+
+
+class Waves(Dataset):
+    """The batches of a plan: of each utterance the samples, (n,) float32, at most the last `crop_seconds`."""
+
+    def __init__(self, clips: list[Clip], plan: list[np.ndarray], crop_seconds: float, audio: dict, normalise: bool):
+        self.clips, self.plan, self.crop, self.audio = clips, plan, int(crop_seconds * SAMPLE_RATE), audio
+        self.normalise = normalise
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, number: int) -> dict:
+        return {"rows": self.plan[number], "waves": [self._read(self.clips[row]) for row in self.plan[number]]}
+
+    def _read(self, clip: Clip) -> torch.Tensor:
+        try:
+            samples, _ = decode.load(clip.path, sha256=clip.sha256, **self.audio)
+        except decode.Rejected as reason:
+            raise DataError(f"{clip.path}: {reason}; it was fit for use when it was measured: run again") from None
+        wave = samples[-self.crop :]
+        return torch.from_numpy((wave - wave.mean()) / np.sqrt(wave.var() + 1e-7) if self.normalise else wave)
+
+
+@dataclass
+class FineTuning:
+    """A model with what it hears. `clips` are `train` and `validation`; `settings` is the ablation's `finetune`.
+
+    Its sums are the moments of labels and predictions of each target, then losses and their number.
+    """
+
+    model: JointModel
+    clips: dict[str, list[Clip]]
+    settings: dict
+    audio: dict
+    normalise: bool
+    targets: list[str]
+    accelerator: Accelerator
+
+    name = "fine-tuning"
+    goal = "ccc"
+
+    @property
+    def measures(self) -> list[str]:
+        return ["loss", "ccc", *(f"{target}_ccc" for target in self.targets)]
+
+    @property
+    def n_sums(self) -> int:
+        return SUMS * len(self.targets) + 2
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        rng = np.random.default_rng([self.settings["seed"], epoch])
+        return plan_batches(len(self.clips["train"]), self.settings["batch_size"], rng)
+
+    def load(self, plan: list[np.ndarray], first: int, stop: int) -> Iterator[dict]:
+        return self._load("train", plan, range(first, stop))
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        head, rate = set(map(id, self.model.head.parameters())), self.settings["learning_rate"]
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        head_rate = self.settings["head_learning_rate"]
+        groups = [
+            {"params": [p for p in trained if id(p) not in head], "lr": rate},
+            {"params": [p for p in trained if id(p) in head], "lr": rate if head_rate is None else head_rate},
+        ]
+        return torch.optim.AdamW(groups, weight_decay=self.settings["weight_decay"])
+
+    def learn(self, model: torch.nn.Module, batches: list[dict]) -> torch.Tensor:
+        """The gradient of 1 - CCC over all utterances of the batch, whatever of them fits in memory at once."""
+        sums = torch.zeros(self.n_sums, dtype=torch.float64, device=self.accelerator.device)
+        for batch in batches:
+            clips, parts = self._prepare("train", batch)
+            groups = self._group(parts)
+            order = [row for group in groups for row in group]
+            labels, weights = (
+                self._stack([clips[row].labels for row in order]),
+                self._stack([np.float32(clips[row].weight) for row in order]),
+            )
+
+            def finish(encoded, labels=labels, weights=weights, parts=[parts[row] for row in order]):  # noqa: B006
+                nonlocal sums
+                predictions = self._finish(encoded, parts)
+                loss = ccc_loss(labels, predictions, weights)
+                sums = sums + self._count(labels, predictions, loss.detach())
+                return loss / len(batches)
+
+            groups = [[parts[row] for row in group] for group in groups]
+            backpropagate(self._encode, finish, groups, torch.initial_seed() * 1009)
+        return sums
+
+    def evaluate(self, model: torch.nn.Module) -> torch.Tensor:
+        sums = torch.zeros(self.n_sums, dtype=torch.float64, device=self.accelerator.device)
+        for labels, predictions in self._predict("validation"):
+            sums += self._count(labels, predictions, None)
+        return sums
+
+    def summarise(self, sums: list[float]) -> list[float]:
+        *moments, loss, count = sums
+        scores = ccc_of_sums(moments)
+        mean = float(np.mean(scores))
+        return [loss / count if count else 1 - mean, mean, *scores]
+
+    @torch.no_grad()
+    def measure_features(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of what the head reads, over the training split, as the encoder is now."""
+        self.model.eval()
+        count, total, squares = 0, 0.0, 0.0
+        for _, parts in self._visit("train"):
+            item = self._features(parts)
+            x = item["features"]
+            if "n_frames" in item:
+                x = torch.cat([row[:n] for row, n in zip(x, item["n_frames"][:, 0], strict=True)])
+            x = x.double().cpu().numpy()
+            count, total, squares = count + len(x), total + x.sum(0), squares + (x * x).sum(0)
+        return total / count, np.maximum(squares / count - (total / count) ** 2, 0)
+
+    def _predict(self, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Labels and predictions of a split, batch by batch."""
+        for clips, parts in self._visit(split):
+            yield self._stack([clip.labels for clip in clips]), self._finish(self._encode(parts), parts)
+
+    def _visit(self, split: str) -> Iterator[tuple[list[Clip], list[Part]]]:
+        """All utterances of a split, in batches of like length that fit in memory."""
+        plan = [np.array(group) for group in split_parts(self._lengths(split), self._most)]
+        for batch in self._load(split, plan, range(len(plan))):
+            yield self._prepare(split, batch)
+
+    @property
+    def _most(self) -> int:
+        return int(self.settings["micro_batch_seconds"] * FRAMES_A_SECOND)
+
+    def _lengths(self, split: str) -> list[int]:
+        return [clip.count_frames(self.settings["crop_seconds"]) for clip in self.clips[split]]
+
+    def _group(self, parts: list[Part]) -> list[list[int]]:
+        return split_parts([part.n_frames for part in parts], self._most)
+
+    def _load(self, split: str, plan: list[np.ndarray], numbers: range) -> Iterator[dict]:
+        waves = Waves(self.clips[split], plan, self.settings["crop_seconds"], self.audio, self.normalise)
+        workers = WORKERS[self.accelerator.device.type]
+        return iter(DataLoader(waves, None, sampler=numbers, num_workers=workers))
+
+    def _prepare(self, split: str, batch: dict) -> tuple[list[Clip], list[Part]]:
+        clips, parts = [self.clips[split][row] for row in batch["rows"]], []
+        for clip, wave in zip(clips, batch["waves"], strict=True):
+            own = [None if v is None else self._move(v) for v in (clip.vector, clip.speaker)]
+            with self.accelerator.autocast():
+                parts.append(self.model.prepare(wave.to(self.accelerator.device), *own))
+        return clips, parts
+
+    def _features(self, parts: list[Part]) -> dict[str, torch.Tensor]:
+        with self.accelerator.autocast():
+            return self.model.features(parts)
+
+    def _encode(self, parts: list[Part]) -> torch.Tensor:
+        """One tensor per utterance, after which nothing takes memory: pooled features, or of frames the predictions."""
+        item = self._features(parts)
+        return self.model.head(item) if self.model.reads == "frames" else item["features"]
+
+    def _finish(self, encoded: torch.Tensor, parts: list[Part]) -> torch.Tensor:
+        """The predictions, (utterances, targets), of what was encoded: the head sees all of it at once."""
+        if self.model.reads == "frames":
+            return encoded
+        own = {} if parts[0].speaker is None else {"speaker": torch.stack([part.speaker for part in parts])}
+        return self.model.head({"features": encoded} | own)
+
+    def _count(self, labels: torch.Tensor, predictions: torch.Tensor, loss: torch.Tensor | None) -> torch.Tensor:
+        last = [0.0, 0.0] if loss is None else [float(loss), 1.0]
+        return torch.cat([sum_moments(labels, predictions), torch.tensor(last, dtype=torch.float64).to(labels.device)])
+
+    def _stack(self, arrays: list) -> torch.Tensor:
+        return self._move(np.stack(arrays))
+
+    def _move(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.accelerator.device)
