@@ -6,6 +6,9 @@
 #   snakemake -n prune                                 files under results/ that no longer belong; without -n: removes them
 
 
+include: "rules/plain_config.smk"
+
+
 configfile: "config.yaml"
 
 
@@ -39,3 +42,11 @@ rule all:
         "results/metadata/utterances.parquet",
         "results/metadata/rejected.csv",
         "results/report.html",
+
+
+onstart:
+    # Not in a plan. A job on a cluster's node reads the workflow again, and is forced always.
+    if workflow.is_main_process:
+        settle_index()
+        unlink_reports(workflow.dag)
+        forget_forced(workflow.dag)

@@ -2,19 +2,13 @@
 #
 # Needs   config.yaml, the corpus and the encoder folders it names
 # Makes   results/manifests/{split}/shard-{shard}.csv, results/manifests/{split}/labels.csv and, with `corpus.groups`,
-#         results/manifests/{split}/groups.csv (while the workflow is read)
+#         results/manifests/{split}/groups.csv (while the workflow is read, unless another run is at work here; what an
+#         earlier index wrote and this one does not goes when jobs start)
 #
 # What one stage alone uses stands in its own file, above its rule. (A function's arguments are given a line each
 # there: Snakemake's linter takes a file for mixed up where it finds functions beside rules, in one line.)
 
 import re
-import sys
-from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
-
-ROOT = Path(workflow.current_basedir).parent
-sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
 from ser.python_version import explain_unserved
 
@@ -102,6 +96,22 @@ WINNERS = {
 ADAPTED_ENCODERS = {n for n, e in ENCODERS.items() if e["adaptation"] != "none"}
 PERSONALISED_ENCODERS = {n for n, e in ENCODERS.items() if e["adaptation"] == "papt"}
 PSEUDO_LABELS = config["pseudo_labels"]
+
+
+def settle_index():
+    """Remove manifests that only earlier indexes made; stop where another run has replaced this one's."""
+    try:
+        index.settle(INDEX)
+    except DataError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def unlink_reports(dag):
+    """Links in place of the logs and benchmarks of jobs that are about to run go, not what is behind them."""
+    for job in dag.needrun_jobs():
+        for path in map(Path, [*job.log, *filter(None, [job.benchmark])]):
+            if path.is_symlink():
+                path.unlink()
 
 
 def one_of(names):

@@ -50,6 +50,7 @@ rule describe_corpus:
         mem_mb=2000,
     params:
         *library("describe_corpus.py"),
+        folder=config["corpus"]["folder"],
     message:
         "Tables of all utterances and of those set aside"
     script:

@@ -6,6 +6,8 @@
 # Makes   results/encoders/{encoder}/, results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord,
 #         results/frames/… of encoders of which a head reads frames, results/encoder_summaries/{encoder}/{split}.parquet
 
+from ser.encoders import reuse
+
 EMBEDDING_CODE = library("embed_shard.py")
 # Encoders of which a head reads frames: those are written in the same pass as the pooled embeddings.
 FRAMED_ENCODERS = {
@@ -120,15 +122,7 @@ def forget_forced(
     """An embedding that the user forces is computed anew, not put together from records of the last run."""
     for job in dag.needrun_jobs():
         if "embed_shard" in job.rule.name and dag.reason(job).forced:
-            shard = f"shard-{job.wildcards.shard}-*"
-            for record_file in Path(job.params.reuse_dir).glob(shard):
-                record_file.unlink()
-
-
-onstart:
-    # A job on a cluster's node reads the workflow again, and is forced always.
-    if workflow.is_main_process:
-        forget_forced(workflow.dag)
+            reuse.forget(job.params.reuse_dir, f"shard-{job.wildcards.shard}")
 
 
 rule summarise_embeddings:

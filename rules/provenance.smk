@@ -1,7 +1,8 @@
 # Provenance: what the tables were made with, as far as no other result says it.
 #
-# Needs   results/ablation_table.csv
-# Makes   results/provenance.json: the config with its defaults, digests of the code, package versions, the git commit
+# Needs   results/ablation_table.csv, results/speaker_table.csv, results/speaker_summary.csv, results/contrast_table.csv
+# Makes   results/provenance.json: the config with its defaults, digests of the code and of the tables, package versions,
+#         the git commit
 #
 # It is written when the table is, or when the config changes; another commit alone runs nothing.
 
@@ -33,6 +34,11 @@ rule record_provenance:
     """Record config, code, versions and commit of the tables."""
     input:
         table="results/ablation_table.csv",
+        beside=[
+            "results/speaker_table.csv",
+            "results/speaker_summary.csv",
+            "results/contrast_table.csv",
+        ],
     output:
         "results/provenance.json",
     log:

@@ -67,7 +67,7 @@ rule report:
         *library("write_report.py"),
         *sources.digest_files(
             ROOT / "workflow_scripts" / "ser" / "report" / name
-            for name in ("page.css", "page.html", "page.js")
+            for name in ("page.css", "page.html", "page.js", "page.licences.txt")
         ),
         tuned=list(WINNERS),
     message:

@@ -14,6 +14,7 @@ import sys
 from dataclasses import asdict
 
 from ser.files import DataError, write_json
+from ser.text import clean
 from ser.tracing.comparison import KEY, compare, read_summary
 from ser.tracing.comparison_text import format_comparison
 
@@ -29,7 +30,7 @@ def main() -> None:
     try:
         summaries = [read_summary(run) for run in arguments.runs]
     except (DataError, FileNotFoundError) as error:
-        sys.exit(str(error))
+        sys.exit(clean(str(error)))
     if arguments.save:
         write_json(arguments.save, summaries[0])
         return
@@ -39,7 +40,7 @@ def main() -> None:
         print(json.dumps(described, indent=1, default=sorted))
     else:
         cells = {tuple(row[name] for name in KEY) for run in summaries for row in run["table"]}
-        print(format_comparison(changes, differences, len(cells)))
+        print(clean(format_comparison(changes, differences, len(cells))))
 
 
 if __name__ == "__main__":

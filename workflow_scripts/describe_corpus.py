@@ -9,4 +9,5 @@ describe_corpus(
     labels_paths=snakemake.input.labels,
     utterances_path=snakemake.output.utterances,
     rejected_path=snakemake.output.rejected,
+    folder=snakemake.params.folder,
 )

@@ -12,6 +12,7 @@ import json
 import sys
 
 from ser.files import DataError
+from ser.text import clean
 from ser.tracing.explanation import KEY, explain_cell
 from ser.tracing.explanation_text import format_explanation
 
@@ -27,8 +28,8 @@ def main() -> None:
     try:
         explained = explain_cell(**arguments)
     except (DataError, FileNotFoundError) as error:
-        sys.exit(str(error))
-    print(json.dumps(explained, indent=1) if as_json else format_explanation(explained))
+        sys.exit(clean(str(error)))
+    print(json.dumps(explained, indent=1) if as_json else clean(format_explanation(explained)))
 
 
 if __name__ == "__main__":

@@ -11,5 +11,6 @@ record_provenance(
     ablations=snakemake.params.ablations,
     scripts=snakemake.params.scripts,
     table=snakemake.input.table,
+    beside=snakemake.input.beside,
     path=snakemake.output[0],
 )

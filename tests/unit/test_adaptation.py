@@ -4,6 +4,7 @@ import csv
 import hashlib
 import os
 import pickle
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ from ser.encoders import pretrained, speaker_summaries
 from ser.encoders.past import Past, read_past
 from ser.files import DataError, read_json, sha256
 from ser.formats.csv_files import format_rows
+from ser.formats.encoder_folder import HEAD
 from ser.formats.manifest import Utterance
 from ser.formats.tfrecord import Record, write
 from ser.optimisation import trainer
@@ -219,7 +221,9 @@ def test_another_runs_checkpoint_and_a_damaged_one_are_not_resumed(corpus, tmp_p
             (tmp_path / "other" / "checkpoint.pt").write_bytes(b"\x80\x04 no checkpoint")
         AcceleratorState._reset_state(True)
         assert same(adapt(corpus, tmp_path / "other" / "out", seed=2), expected)
-    assert len(list((tmp_path / "other" / "tensorboard").iterdir())) == 1  # curves of the last run alone
+    (curves,) = (tmp_path / "other" / "tensorboard").iterdir()  # of the last run alone
+    assert curves.name == "events.out.tfevents.000"  # a writer's own name has the machine's in it
+    assert socket.gethostname().encode() not in curves.read_bytes()
 
 
 def test_papt_has_a_vector_for_each_speaker_that_it_heard(corpus, tmp_path):
@@ -247,11 +251,11 @@ def test_a_base_pre_trained_on_the_same_clusters_keeps_its_prediction_head(corpu
         AcceleratorState._reset_state(True)
         model = MaskedPrediction(pretrained.load(base)[0], 6, code_width=8)
         centroids = read_clusters(folder / "clusters.safetensors")
-        start[name] = load_head(model, base / pretrained.HEAD, centroids), model.codes.detach().clone()
+        start[name] = load_head(model, base / HEAD, centroids), model.codes.detach().clone()
     assert start["kept"][0] and torch.equal(start["kept"][1], first["codes"])
     assert not start["new"][0]
     model = MaskedPrediction(pretrained.load(tmp_path / "first")[0], 6, code_width=8)
-    assert not load_head(model, tmp_path / "first" / pretrained.HEAD, centroids + 1)  # other clusters
+    assert not load_head(model, tmp_path / "first" / HEAD, centroids + 1)  # other clusters
 
 
 def test_utterances_that_are_too_short_are_no_reason_to_stop_unless_all_are(corpus, tmp_path, monkeypatch):

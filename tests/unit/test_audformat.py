@@ -188,3 +188,31 @@ def test_a_speaker_of_whom_the_scheme_says_nothing(tmp_path):
     assert read_corpus(save(database, tmp_path, groups=["sex"])).groups["3"] == ("unknown",)
     with pytest.raises(DataError, match="nor the scheme of 'speaker' has a column 'gender'; set corpus.columns"):
         read_corpus(save(database, tmp_path, groups=["gender"]))
+
+
+HEADERS = {
+    "tables as a list": ("tables: [a]", "names no tables"),
+    "a table that is none": ("tables: {emotion: 3}", "'emotion' is no table of an audformat database"),
+    "columns that are none": ("tables: {emotion: {columns: [a]}}", "'emotion' is no table of an audformat database"),
+    "a path as a name": ("tables: {../../x: {}}", "'../../x' is no table of an audformat database"),
+    "a name that moves the cursor": ('tables: {"\\x1b[2J": {}}', r"'\\x1b\[2J' is no table of an audformat database"),
+    "a number as a name": ("tables: {1: {}}", "'1' is no table of an audformat database"),
+    "schemes that are none": ("schemes: [a]\ntables: {emotion: {}}", "its schemes are none of an audformat database"),
+    "a tag": ("tables: !!python/object/apply:os.system [touch ran]", "is no YAML"),
+    "nested without end": ("tables: " + "[" * 5_000, "is no YAML"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), HEADERS.values(), ids=HEADERS)
+def test_a_header_that_is_none_is_named(tmp_path, text, message):
+    (tmp_path / "db.yaml").write_text(text)
+    settings = SETTINGS | {"folder": str(tmp_path), "layout": "audformat", "tables": TABLES, "columns": {}}
+    with pytest.raises(DataError, match=f"db.yaml: {message}"):
+        read_corpus(settings)
+
+
+def test_a_table_that_unpacks_to_more_than_any_corpus_is_refused(tmp_path, monkeypatch):
+    settings = save(make_database(), tmp_path, "parquet")
+    monkeypatch.setattr("ser.formats.parquet.MOST_ROWS", 1)
+    with pytest.raises(DataError, match="parquet: is damaged .it has . rows; expected 1 at most"):
+        read_corpus(settings)

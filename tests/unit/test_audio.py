@@ -135,8 +135,8 @@ def with_sample(value: float) -> bytes:
 
 BAD_CONTENT = {
     "0 bytes": (b"", "empty file"),
-    "text": (b"not audio at all\n" * 20, r"cannot be decoded \(libsndfile: Format not recognised\)"),
-    "zeros": (bytes(5_000), r"cannot be decoded \(libsndfile: Format not recognised\)"),
+    "text": (b"not audio at all\n" * 20, r"cannot be decoded \(is no WAV, FLAC, OGG or MP3\)"),
+    "zeros": (bytes(5_000), r"cannot be decoded \(is no WAV, FLAC, OGG or MP3\)"),
     "half a header": (encode(make_speech())[:20], "cannot be decoded"),
     "header only": (encode(make_speech())[:44], "no audio after the header"),
     "no frames": (encode(np.zeros(0)), "no audio after the header"),
@@ -145,7 +145,18 @@ BAD_CONTENT = {
     "half a stereo WAV": (encode(make_speech(channels=2))[: 44 + 32_000], r"truncated: 8000 of 16000 frames"),
     "truncated FLAC": (encode(make_speech(), kind="FLAC")[:9_000], "cannot be decoded"),
     "truncated MP3": (encode(make_speech(), kind="MP3")[:2_000], r"truncated: \d+ of 16000 frames are there"),
-    "truncated AIFF": (encode(make_speech(), kind="AIFF")[:9_000], r"truncated: \d+ of \d+ frames are there"),
+    **{
+        f"a whole {kind}": (encode(make_speech(), kind=kind), r"cannot be decoded \(is no WAV, FLAC, OGG or MP3\)")
+        for kind in ("AIFF", "AU", "CAF", "MAT5", "NIST", "PAF", "SVX", "VOC", "W64", "XI")
+        if soundfile.check_format(kind, "PCM_16")
+    },
+    "an AIFF behind an ID3 tag": (
+        b"ID3\4\0\0\0\0\0\5" + bytes(5) + encode(make_speech(), kind="AIFF"),
+        r"cannot be decoded \(is no WAV, FLAC, OGG or MP3\)",
+    ),
+    "655 kHz": (encode(make_speech(), 655_350, "FLAC"), "655350 Hz, expected 4000 to 384000 Hz"),
+    "3 kHz": (encode(make_speech(), 3_000), "3000 Hz, expected 4000 to 384000 Hz"),
+    "65 channels": (encode(np.tile(make_speech(), 65)), "65 channels, expected 64 at most"),
     "FLAC of unknown length": (forget_flac_length(encode(make_speech(), kind="FLAC")), "does not say how long"),
     "20 ms": (encode(make_speech(0.02)), r"too short: 0.020 s, expected at least 0.1 s"),
     "121 s": (encode(np.zeros(121 * 8_000), 8_000), r"too long: 121.000 s, expected at most 120 s"),

@@ -263,3 +263,46 @@ def test_the_script(tmp_path):
     assert run("a.json", "--save", "c.json").returncode == 0
     assert (tmp_path / "c.json").read_bytes() == (tmp_path / "a.json").read_bytes()
     assert "expected two RUNs" in run("a.json").stderr
+
+
+def change(*path, value):
+    return pytest.param(path, value, id=f"{'.'.join(map(str, path))} = {value}"[:60])
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        change("provenance", value=[]),
+        change("provenance", "config", value={}),
+        change("provenance", "config", "seeds", value=["1"]),
+        change("provenance", "config", "encoders", value={"one": 1}),
+        change("provenance", "config", "encoders", "one", "splits", value=3),
+        change("provenance", "config", "calibration", "methods", value=[1]),
+        change("provenance", "ablations", "base", value="x"),
+        change("provenance", "code", value={"a.py": 3}),
+        change("provenance", "packages", value=None),
+        change("audio", "train", value=[1]),
+        change("audio", "train", "train.wav", value=None),
+        change("encoders", value=["one"]),
+        change("table", value={}),
+        change("table", 0, value="row"),
+        change("table", 0, "a_ccc", value="nought"),
+        change("table", 0, "a_ccc_low", value="0x1"),
+        change("table", 0, "split", value=None),
+    ],
+)
+def test_a_summary_that_no_run_wrote_is_refused(tmp_path, path, value):
+    summary = make_summary()
+    make(path, value)(summary)
+    write_json(tmp_path / "a.json", summary)
+    with pytest.raises(DataError, match="a.json: is no summary; make one of a results folder with --save"):
+        read_summary(tmp_path / "a.json")
+
+
+def test_a_comparison_is_clean_text(tmp_path):
+    before, after = make_summary(), make_summary()
+    after["audio"]["train"]["\x1b[2J\x9b.wav"] = "\u202e"
+    for name, summary in {"a": before, "b": after}.items():
+        write_json(tmp_path / f"{name}.json", summary)
+    done = subprocess.run([sys.executable, SCRIPT, "a.json", "b.json"], cwd=tmp_path, capture_output=True, text=True)
+    assert r"\x1b[2J\x9b.wav" in done.stdout and done.stdout.replace("\n", "").isprintable()

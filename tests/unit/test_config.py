@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import yaml
 
 from ser.config.ablations import resolve_ablations
 from ser.config.encoders import find_ancestry, resolve_encoders
+from ser.config.plain import check_plain
 from ser.config.schema import check
 from ser.files import DataError
 
@@ -71,11 +73,69 @@ def test_every_key_has_a_description():
         ({"encoders": {"a/b": {"base": "x"}}}, r"config: encoders: 'a/b' does not match"),
         ({"ablations": [{"name": "../x"}]}, r"config: ablations\[0\].name: '../x' does not match"),
         ({"ablations": []}, r"config: ablations: \[\] should be non-empty"),
+        ({"ablations": [{"name": "a\n"}]}, r"config: ablations\[0\].name: 'a\\n' has the character U\+000A"),
+        ({"corpus": {"folder": "x", "test_splits": ["test\n"]}}, r"corpus.test_splits\[0\]: 'test\\n' has the char"),
+        ({"encoders": {"e\n": {"base": "x"}}}, r"config: encoders: 'e\\n' is no key"),
+        ({1: 2}, r"config: the config: '1' is no key"),
+        ({"corpus": {"folder": "/data/{x}"}}, r"config: corpus.folder: '/data/\{x\}' has a brace"),
+        ({"encoders": {"e": {"base": "a/{b}"}}}, r"config: encoders.e.base: 'a/\{b\}' has a brace"),
+        ({"pseudo_labels": {"p": {"centroids": "{a}"}}}, r"config: pseudo_labels.p.centroids: '\{a\}' has a brace"),
+        ({"corpus": {"folder": "x\x9b"}}, r"config: corpus.folder: 'x\\x9b' has the character U\+009B"),
+        ({"audio": {"max_seconds": float("inf")}}, r"config: audio.max_seconds: inf is not a finite number"),
+        ({"training": {"dropout": float("nan")}}, r"config: training.dropout: nan is not a finite number"),
+        ({"seeds": [2**32]}, r"config: seeds\[0\]: 4294967296 is beyond 4294967295"),
+        ({"training": {"epochs": 10**30}}, r"config: training.epochs: 1000000000000000000000000000000 is beyond"),
+        ({"training": {"epochs": 10**5000}}, r"config: training.epochs: a number is beyond"),
+        ({"training": {"epochs": 10**6}}, r"config: training.epochs: 1000000 is greater than the maximum of 100000"),
+        ({"heads": {"mlp": [10**7]}}, r"config: heads.mlp\[0\]: 10000000 is greater than the maximum of 16384"),
     ],
 )
 def test_bad_values_are_named(change, message):
     with pytest.raises(DataError, match=message):
         check(SMALLEST | change, SCHEMA)
+
+
+def test_the_largest_seed_is_one():
+    assert check(SMALLEST | {"seeds": [2**32 - 1]}, SCHEMA)["seeds"] == [2**32 - 1]
+
+
+LAUGHS = "\n".join([f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9) if n else 1}]" for n in range(10)])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LAUGHS, "has more than 100,000 values, those of YAML's aliases included"),
+        ("a: " + "[" * 60 + "]" * 60, "is nested more than 50 deep"),
+        ("a: &a [*a]", "is nested more than 50 deep|is neither JSON nor plain YAML"),
+        ("__use_yte__: true", "has the key '__use_yte__', with which Snakemake runs"),
+        ('"__use\\x5fyte__": false', "has the key '__use_yte__'"),
+        ("a: !!python/name:os.system x", "is neither JSON nor plain YAML"),
+        ("a: [", "is neither JSON nor plain YAML"),
+        (b"\xff\xfe", "cannot be read as text in UTF-8"),
+        ("#" * 10_000_001, "is larger than a config can be"),
+    ],
+    ids=["laughs", "deep", "in itself", "YTE", "YTE, escaped", "tag", "no YAML", "UTF-16", "large"],
+)
+def test_a_config_that_is_no_data_is_refused(tmp_path, text, message):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=f"config.yaml: {message.replace('|', '|.*')}"):
+        check_plain(path)
+
+
+def test_a_pipe_is_no_config(tmp_path):
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(DataError, match="config.yaml: is a folder, a device or a pipe"):
+        check_plain(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("text", ["{}", '{"__use_yte__": true}', "corpus: {folder: x}", ""])
+def test_plain_configs_pass(tmp_path, text):
+    """JSON is not handed to YTE; a key that is none is found with the others."""
+    (tmp_path / "config.yaml").write_text(text)
+    check_plain(tmp_path / "config.yaml")
+    check_plain(tmp_path / "absent.yaml")
 
 
 @pytest.mark.parametrize(

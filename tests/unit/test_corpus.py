@@ -1,4 +1,5 @@
 import csv
+import os
 
 import pytest
 
@@ -184,7 +185,7 @@ def test_a_blank_cell_says_nothing_of_a_speaker(tmp_path):
     [
         (["f", "m", "m"], ["sex"], "row [23]: sex of speaker 's 1' is '[fm]', but '[fm]' in row [23]; a group is made"),
         (["f", "f", "m\n"], ["gender"], "column 'gender' is missing; the header has .*'sex'"),
-        (["f", "a\tb", "m"], ["sex"], r"row 3: sex 'a\\tb' has control characters"),
+        (["f", "a\tb", "m"], ["sex"], r"row 3: sex 'a\\tb' has the character U\+0009"),
     ],
     ids=["two values", "no such column", "control characters"],
 )
@@ -198,3 +199,32 @@ def test_msp_podcast_has_a_gender(tmp_path):
     for name in ("gender", "Gender"):
         corpus = read_corpus(settings | {"groups": [name]})
         assert corpus.groups == {"12": ("Female",), "13": ("Male",), "14": ("Male",), "15": ("Male",)}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (["a2.wav", "s" * 501, "train", 1, 2], "row 4: speaker 's{500}...' is not a speaker id: it has 501 characters"),
+        (
+            ["a2.wav", "s" * 130_000, "train", 1, 2],
+            "is not a speaker id: it has 130,000 characters, expected 500 at most",
+        ),
+        (["a" * 501, "s 1", "train", 1, 2], "is not a path inside the audio folder: it has 501 characters"),
+        (
+            ["a2.wav", "s\x9b31m", "train", 1, 2],
+            r"speaker 's\\x9b31m' is not a speaker id: it has the character U\+009B",
+        ),
+        (["gpj\u202e.wav", "s 1", "train", 1, 2], r"file 'gpj\\u202e.wav' is not a path .* has the character U\+202E"),
+        (["a2.wav", "s 1", "t" * 9_000, 1, 2], r"split 't{500}...' is unknown"),
+        (["a2.wav", "s 1", "train", "1" * 9_000, 2], r"valence '1{500}...' is not a number"),
+    ],
+)
+def test_names_have_an_end_and_no_hidden_characters(tmp_path, row, message):
+    with pytest.raises(DataError, match=message):
+        read_corpus(write(tmp_path, HEADER, [*GOOD, row]))
+
+
+def test_a_pipe_is_no_sheet(tmp_path):
+    os.mkfifo(tmp_path / "labels.csv")
+    with pytest.raises(DataError, match="labels.csv: is a folder, a device or a pipe; expected a file"):
+        read_corpus(SETTINGS | {"folder": str(tmp_path)})

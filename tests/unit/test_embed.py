@@ -14,10 +14,11 @@ import soundfile
 from safetensors.numpy import load_file, save_file
 from test_hubert import TINY, make, reference
 
-from ser.encoders import decoding, embed
+from ser.encoders import decoding, embed, reuse
 from ser.files import DataError, read_json, sha256, write_json
 from ser.formats import tfrecord
 from ser.formats.csv_files import format_rows
+from ser.formats.encoder_folder import DIGESTS
 from ser.formats.manifest import Utterance
 
 AUDIO = {"min_seconds": 0.2, "max_seconds": 60, "silence_db": -60}
@@ -219,6 +220,8 @@ def test_another_encoder_recomputes_all(shard, embedded, name):
     }[name]
     assert old in text
     path.write_text(text.replace(old, new))
+    card = shard.folder / "encoder" / "card.json"
+    write_json(card, read_json(card) | {DIGESTS[name]: sha256(path)})
     shard.run()
     assert len(embedded) == 3
 
@@ -342,3 +345,24 @@ def test_long_recordings_are_decoded_only_as_there_is_room(monkeypatch):
         assert len(begun) - len(taken) <= 3 + 4  # held, and at work on it
     stream.close()
     assert len(taken) == 40
+
+
+def test_nothing_is_kept_taken_or_removed_through_a_link(shard, embedded, caplog):
+    other = shard.folder / "other"
+    other.mkdir()
+    precious = other / f"shard-007-{'0' * 20}.pooled.tfrecord"
+    precious.write_text("precious")
+    (shard.folder / "reuse").symlink_to(other)
+    for _ in range(2):
+        shard.run()
+    assert len(embedded) == 6 and "reuse is a link, or in one: nothing is kept there" in caplog.text
+    reuse.forget(shard.folder / "reuse", "shard-007")
+    assert [path.name for path in other.iterdir()] == [precious.name]
+
+
+def test_what_others_put_beside_the_records_stays(shard, tmp_path):
+    shard.run()
+    notes = shard.folder / "reuse" / "shard-007-notes.tfrecord"
+    notes.write_text("mine")
+    reuse.forget(shard.folder / "reuse", "shard-007")
+    assert shard.stash() == [notes.name]

@@ -1,7 +1,9 @@
 """Encoders are brought into one form, or refused with the folder and the key that is wrong."""
 
 import json
+import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from safetensors.torch import load_file, save_file
 from transformers import HubertConfig, HubertForCTC, HubertModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor
 
 from ser.encoders import pretrained
+from ser.encoders.hubert import Encoder
 from ser.files import DataError, read_json
+from ser.formats.encoder_folder import list_files
 
 SHAPE = {
     "conv_dim": [16] * 7,
@@ -33,7 +37,7 @@ def make(folder, model_class=HubertModel, **config):
 
 
 def edit(path, **values):
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | values))
 
 
 def outputs(model):
@@ -54,7 +58,7 @@ def test_the_prepared_encoder_computes_the_same(base, tmp_path):
     expected, got = (outputs(HubertModel.from_pretrained(folder)) for folder in (base, tmp_path / "out"))
     assert torch.equal(expected, got)
     card = read_json(tmp_path / "out/card.json")
-    assert card["base"] == str(base) and card["revision"] is None and card["commit"] is None
+    assert card["base"] == ".../base" and card["revision"] is None and card["commit"] is None
     assert card["weights"] == "pretrained" and card["adaptation"] == "none"
     assert (card["layers"], card["width"]) == (2, 32)
     assert card["architecture"] == "group norm, post-layer-norm Transformer"
@@ -170,6 +174,85 @@ def test_pickled_weights_are_not_opened(base, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+class Bomb:
+    """Pickled, it makes the file "ran" when it is opened."""
+
+    def __reduce__(self):
+        return (open, ("ran", "w"))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "../outside.safetensors", "sub/model.safetensors", 3, None])
+def test_an_index_names_safetensors_of_its_folder_and_nothing_else(base, tmp_path, monkeypatch, name):
+    """Transformers opens what an index names; an empty safetensors file beside it hid a pickle."""
+    monkeypatch.chdir(tmp_path)
+    weights = load_file(base / "model.safetensors")
+    (base / "model.safetensors").unlink()
+    save_file({}, base / "model-00001-of-00001.safetensors")
+    save_file(weights, tmp_path / "outside.safetensors", {"format": "pt"})
+    (base / "sub").mkdir()
+    save_file(weights, base / "sub/model.safetensors", {"format": "pt"})
+    torch.save(weights | {"bomb": Bomb()}, base / "pytorch_model.bin")
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(weights, name)}))
+    refuse(base, tmp_path, "model.safetensors.index.json: names .*, which is no safetensors file of that folder")
+    with pytest.raises(DataError, match="which is no safetensors file"):
+        list_files(base)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"transformers_weights": "../outside.safetensors"},
+        {"attn_implementation": "someone/kernel"},
+        {"_attn_implementation": "someone/kernel"},
+        {"num_labels": 10**9},
+        {"quantization_config": {"quant_method": "awq"}},
+        {"fusion_config": {"x": 1}},
+        {"vocab_size": -1, "classifier_proj_size": 10**12},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_what_does_not_decide_an_encoder_is_left_out_of_its_config(base, tmp_path, values):
+    expected = outputs(HubertModel.from_pretrained(base))
+    edit(base / "config.json", **values)
+    pretrained.prepare(str(base), None, tmp_path / "out")
+    assert torch.equal(outputs(HubertModel.from_pretrained(tmp_path / "out")), expected)
+    written = read_json(tmp_path / "out/config.json")
+    assert all(written.get(key) != value for key, value in values.items())
+
+
+def test_every_file_that_is_read_is_listed(base, tmp_path):
+    HubertModel.from_pretrained(base).save_pretrained(tmp_path / "parts", max_shard_size="50KB")
+    (tmp_path / "parts/notes.json").write_text("{}")
+    names = {path.name for path in (tmp_path / "parts").iterdir()} - {"notes.json"}
+    assert {path.name for path in list_files(tmp_path / "parts")} == names
+    assert [path.name for path in list_files(base)] == ["config.json", "model.safetensors", "preprocessor_config.json"]
+
+
+def test_a_pipe_in_a_folder_is_refused(base, tmp_path):
+    (base / "config.json").unlink()
+    os.mkfifo(base / "config.json")
+    refuse(base, tmp_path, "config.json: is a folder, a device or a pipe; expected a file")
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
+def test_a_prepared_encoder_that_was_changed_is_refused(base, tmp_path, name):
+    pretrained.prepare(str(base), None, tmp_path / "out")
+    content = (tmp_path / "out" / name).read_bytes()
+    (tmp_path / "out" / name).write_bytes(content.replace(b"1e-05", b"1e-04").replace(b"true", b"null") + b" ")
+    with pytest.raises(DataError, match=rf"{name}: is damaged or was edited"):
+        Encoder(tmp_path / "out", "cpu")
+
+
+@pytest.mark.parametrize("base", ["demo/encodr", "encodr", "/no/such", "../x/y", "a/b/c", "~/encoder", "C:\\encoder"])
+def test_a_mistyped_folder_is_asked_of_nobody(tmp_path, monkeypatch, base):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    monkeypatch.setattr(pretrained, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    with pytest.raises(DataError, match="there is no such folder, and it is no id of the hub"):
+        pretrained.prepare(base, None, tmp_path / "out")
+
+
 def test_no_weights_are_refused(base, tmp_path):
     (base / "model.safetensors").unlink()
     refuse(base, tmp_path, "base: has no model.safetensors. ")
@@ -197,7 +280,7 @@ def test_weights_that_are_not_finite_are_refused(base, tmp_path):
 def test_truncated_weights_are_refused(base, tmp_path):
     content = (base / "model.safetensors").read_bytes()
     (base / "model.safetensors").write_bytes(content[: len(content) // 2])
-    refuse(base, tmp_path, "base: its safetensors cannot be loaded")
+    refuse(base, tmp_path, "base.model.safetensors: cannot be loaded as safetensors")
 
 
 @pytest.mark.parametrize(
@@ -208,10 +291,25 @@ def test_truncated_weights_are_refused(base, tmp_path):
         ("preprocessor_config.json", {"do_normalize": "yes"}, "do_normalize is 'yes', expected true or false"),
         ("config.json", {"hidden_act": "relu"}, "hidden_act is 'relu', expected 'gelu'"),
         ("config.json", {"conv_stride": [5, 2, 2, 2, 2, 2, 1]}, "conv_stride multiplies to 160, expected 320"),
-        ("config.json", {"conv_stride": [5, 2]}, "config.json: is no HuBERT configuration"),
-        ("config.json", {"hidden_size": "wide"}, "config.json: is no HuBERT configuration"),
+        ("config.json", {"conv_stride": [5, 2]}, "conv_dim, conv_stride and conv_kernel differ in length"),
+        ("config.json", {"hidden_size": "wide"}, "hidden_size is 'wide', expected an integer from 1 to 16384"),
         ("config.json", {"hidden_size": 33}, "hidden_size 33 is no multiple of num_attention_heads"),
         ("config.json", {"feat_extract_norm": "none"}, "feat_extract_norm is 'none', expected 'group' or 'layer'"),
+        ("config.json", {"num_hidden_layers": -1}, "num_hidden_layers is '-1', expected an integer from 1 to 256"),
+        ("config.json", {"num_hidden_layers": 10**7}, "num_hidden_layers is '10000000', expected an integer"),
+        ("config.json", {"num_hidden_layers": True}, "num_hidden_layers is 'True', expected an integer"),
+        ("config.json", {"hidden_size": 16384, "num_hidden_layers": 256}, "a model of .* parameters, expected 4e.09"),
+        ("config.json", {"conv_dim": [16] * 10**5}, "conv_dim is .*, expected a list of integers"),
+        ("config.json", {"conv_kernel": [0] * 7}, "conv_kernel is .*, expected a list of integers"),
+        ("config.json", {"num_conv_pos_embedding_groups": 5}, "no multiple of num_conv_pos_embedding_groups"),
+        ("config.json", {"layer_norm_eps": float("nan")}, "layer_norm_eps is 'nan', expected a number above 0"),
+        ("config.json", {"layerdrop": "0.1"}, "layerdrop is '0.1', expected a number from 0 to 1"),
+        ("config.json", {"conv_bias": 1}, "conv_bias is '1', expected true or false"),
+        (
+            "card.json",
+            {"adaptation": "<script>"},
+            "card.json: adaptation is '<script>', expected one of none, tapt, papt",
+        ),
     ],
 )
 def test_a_configuration_that_cannot_be_used_is_refused(base, tmp_path, file, values, match):
@@ -235,7 +333,7 @@ def test_a_revision_of_a_folder_is_refused(base, tmp_path):
 
 
 def test_a_name_that_is_neither_folder_nor_on_the_hub_is_refused(tmp_path):
-    with pytest.raises(DataError, match="encoder ./no/such/folder: is no local folder"):
+    with pytest.raises(DataError, match="encoder ./no/such/folder: there is no such folder"):
         pretrained.prepare("./no/such/folder", None, tmp_path / "out")
 
 
@@ -248,9 +346,36 @@ def test_from_the_hub_the_commit_is_on_the_card(base, tmp_path, monkeypatch):
         asked.update(options, repository=repository)
         return str(snapshot)
 
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pretrained, "snapshot_download", download)
     pretrained.prepare("someone/hubert", "refs/pr/1", tmp_path / "out")
     card = read_json(tmp_path / "out/card.json")
     assert (card["base"], card["revision"], card["commit"]) == ("someone/hubert", "refs/pr/1", commit)
     assert asked["repository"] == "someone/hubert" and asked["revision"] == "refs/pr/1"
     assert not [pattern for pattern in asked["allow_patterns"] if pattern.endswith((".bin", ".py", "*"))]
+
+
+def test_a_branch_is_resolved_once(base, tmp_path, monkeypatch):
+    """All jobs of a study use the commit that the first one found, though the branch moves on."""
+    monkeypatch.chdir(tmp_path)
+    commits, asked = ["1" * 40, "2" * 40], []
+    shutil.copytree(base, tmp_path / commits[0])
+    shutil.copytree(base, tmp_path / commits[1])
+
+    def download(repository, revision, **_):
+        asked.append(revision)
+        return str(tmp_path / (revision if revision in commits else commits[min(len(asked), 2) - 1]))
+
+    monkeypatch.setattr(pretrained, "snapshot_download", download)
+    assert [pretrained.fetch("someone/hubert", None)[1] for _ in range(3)] == [commits[0]] * 3
+    assert asked == [None, commits[0], commits[0]]
+    (kept,) = pretrained.COMMITS.iterdir()
+    kept.write_text("main")
+    with pytest.raises(DataError, match="someone%2Fhubert@main: is no commit of the hub|is no commit of the hub"):
+        pretrained.fetch("someone/hubert", None)
+
+
+def test_an_encoder_elsewhere_is_named_without_its_path(base, tmp_path):
+    pretrained.prepare(str(base), None, tmp_path / "out")
+    card = (tmp_path / "out/card.json").read_text()
+    assert ".../base" in card and str(tmp_path) not in card

@@ -42,6 +42,17 @@ def test_the_lock_is_what_is_installed():
         assert importlib.metadata.version(name).split("+")[0] == version, f"{name}: run pip install again"
 
 
+def test_the_hashes_are_those_of_the_lock():
+    """Every package but torch, of which pip takes one of two builds: see the head of the file for the command."""
+    text = (ROOT / "envs" / "requirements-hashes.txt").read_text()
+    packages = re.findall(r"^([A-Za-z0-9_.-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.M)
+    assert len(packages) == len(re.findall("^[^# ]", text, re.M))
+    named = {re.sub("[-_.]+", "-", name).lower(): version for name, version, _ in packages}
+    locked = read_pins(ROOT / "envs" / "requirements.txt")
+    locked = {re.sub("[-_.]+", "-", name): version for name, version in locked.items()}
+    assert named == {name: version for name, version in locked.items() if name != "torch"}
+
+
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_environments_carry_the_pins_of_the_lock(environment):
     locked = read_pins(ROOT / "envs" / "requirements.txt")

@@ -1,5 +1,6 @@
 """A cell's provenance: its figures come out of the files again, its neighbours are those that calibration used."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -237,3 +238,57 @@ def test_the_script(pristine):
     wrong = subprocess.run([*command, "--split", "tset"], capture_output=True, text=True)
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert wrong.stderr.endswith("has no split 'tset'; did you mean 'test'?\n")
+
+
+def test_a_table_that_is_not_the_run_s_is_refused(broken):
+    path = broken / "provenance.json"
+    write_json(path, read_json(path) | {"tables": {"ablation_table.csv": sha256(broken / "ablation_table.csv")}})
+    explain_cell(broken, **CELL)
+    content = bytearray((broken / "ablation_table.csv").read_bytes())
+    content[content.rindex(b"1")] ^= 1
+    (broken / "ablation_table.csv").write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"ablation_table.csv: is damaged or was edited \(not what .*provenance.json says"
+    ):
+        explain_cell(broken, **CELL)
+
+
+@pytest.mark.parametrize(
+    ("section", "value"),
+    [
+        ("seeds", ["1; touch ran #"]),
+        ("seeds", [True]),
+        ("baseline", "../../etc"),
+        ("encoders", {"$(touch ran)": {}}),
+        ("calibration", {"methods": [{"name": "x\ny"}]}),
+        ("calibration", None),
+    ],
+)
+def test_a_provenance_of_names_that_no_config_can_have_is_refused(broken, section, value):
+    """Names are parts of the paths that are read, and of the command that is printed to be pasted."""
+    path = broken / "provenance.json"
+    made = read_json(path)
+    write_json(path, made | {"config": made["config"] | {section: value}})
+    with pytest.raises(DataError, match="provenance.json: has names or seeds that no config can have"):
+        explain_cell(broken, **CELL)
+
+
+def test_a_provenance_that_is_none_is_refused(broken):
+    write_json(broken / "provenance.json", ["config"])
+    with pytest.raises(DataError, match="provenance.json: is no provenance of a run"):
+        explain_cell(broken, **CELL)
+
+
+def test_what_is_pasted_is_quoted_and_what_is_shown_is_clean(broken, tmp_path):
+    folder = tmp_path / "a b; touch ran; $(touch ran) 'x"
+    folder.mkdir()
+    results = broken.rename(folder / "results")
+    card = results / "encoders/demo/card.json"
+    write_json(card, read_json(card) | {"base": "\x1b]0;owned\x07\x9b31m\u202ered"})
+    cell = [word for name, value in CELL.items() for word in (f"--{name}", value)]
+    done = subprocess.run([sys.executable, SCRIPT, *cell, "--results", results], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    words = shlex.split(done.stdout.splitlines()[-1])
+    assert words[:2] == ["snakemake", "--snakefile"] and words[words.index("--directory") + 1] == str(folder)
+    assert done.stdout.replace("\n", "").isprintable()
+    assert r"\x1b]0;owned\x07\x9b31m\u202ered" in done.stdout

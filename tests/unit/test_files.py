@@ -1,6 +1,7 @@
 """Files that were damaged after they were written: each is refused by name, or holds what was written."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -58,6 +59,45 @@ def test_damage_is_named_or_harmless(tmp_path, name, kind):
     assert refused > len(damaged) / 2
 
 
+def test_no_bit_of_a_parquet_file_makes_another_table(tmp_path):
+    """Pages had checksums, but the footer can point at other pages, or have fewer rows: each bit, in all columns."""
+    path = tmp_path / "predictions.parquet"
+    speakers = [f"speaker {number // 4}" for number in range(24)]
+    columns = {"utterance_id": [f"{number}.wav" for number in range(24)], "speaker_id": speakers}
+    table = pa.table(columns | {name: pa.array(range(24), pa.float32()) for name in ("valence",)})
+    write_parquet(path, table, row_group_size=12)
+    whole = path.read_bytes()
+    end = len(whole) - 8
+    start = end - int.from_bytes(whole[end : end + 4], "little") - 16  # the footer, and the seal before it
+    refused = 0
+    for place in range(start, len(whole)):
+        for bit in range(8):
+            with open(path, "r+b") as file:
+                os.pwrite(file.fileno(), bytes([whole[place] ^ 1 << bit]), place)
+            try:
+                assert read_parquet(path).equals(table)
+            except DataError as error:
+                assert str(error).startswith(f"{path}: is damaged")
+                refused += 1
+        with open(path, "r+b") as file:
+            os.pwrite(file.fileno(), whole[place : place + 1], place)
+    assert refused > 0.95 * 8 * (len(whole) - start)
+
+
+def test_other_programs_read_what_is_sealed(tmp_path):
+    """What stands between the pages and the footer is nothing to readers of Parquet."""
+    path = tmp_path / "table.parquet"
+    write_parquet(path, TABLE)
+    assert pq.read_table(path, partitioning=None).equals(TABLE)
+    assert pq.ParquetFile(path).metadata.num_rows == len(TABLE)
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path):
+    write_parquet(tmp_path / "table.parquet", TABLE)
+    with pytest.raises(DataError, match="table.parquet: has no column 'arousal'; it has utterance_id"):
+        read_parquet(tmp_path / "table.parquet", ["utterance_id", "arousal"])
+
+
 def test_json_stays_json(tmp_path):
     """The checksum is white space to every reader; a file without one, or made anew by hand, is read as it is."""
     path = tmp_path / "speakers.json"
@@ -81,6 +121,15 @@ def test_parquet_of_other_programs_is_read(tmp_path):
     for version in ("1.0", "2.6"):
         pq.write_table(table, tmp_path / "table.parquet", version=version)
         assert read_parquet(tmp_path / "table.parquet").column_names == table.column_names
+
+
+def test_a_checksum_by_another_name_is_missed(tmp_path):
+    """One bit in the header, and nothing would be checked."""
+    path = tmp_path / "head.safetensors"
+    write_tensors(path, TENSORS)
+    path.write_bytes(path.read_bytes().replace(b'"crc32"', b'"crc22"'))
+    with pytest.raises(DataError, match="head.safetensors: is damaged.*its checksum has another name"):
+        read_tensors(path)
 
 
 def test_tensors_are_the_same_bytes_each_time(tmp_path):

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 
 import pytest
@@ -8,7 +9,7 @@ from made_corpus import TARGETS, make_corpus, read_sheet, write_sheet
 
 from ser.corpus import index
 from ser.corpus.file_hashes import hash_files
-from ser.files import DataError, sha256
+from ser.files import DataError, read_json, sha256
 from ser.formats import manifest
 from ser.formats.csv_files import format_rows, read_rows
 
@@ -134,7 +135,7 @@ def test_a_shard_without_speakers_goes(corpus):
     shard = manifest.shard_of("test 1", 2)
     gone = {f"test {i}" for i in range(2) if manifest.shard_of(f"test {i}", 2) == shard}
     write_sheet(corpus, [row for row in rows if row["speaker"] not in gone])
-    index.build(SETTINGS, {})
+    index.settle(index.build(SETTINGS, {}))
     assert not (index.FOLDER / "test" / f"shard-{shard:03d}.csv").exists()
 
 
@@ -191,7 +192,7 @@ def test_an_encoder_folder_counts_by_content(corpus, tmp_path):
 
 def test_an_empty_encoder_folder_is_named(corpus, tmp_path):
     (tmp_path / "encoder").mkdir()
-    with pytest.raises(DataError, match="encoders.mine.base: encoder holds no config.json"):
+    with pytest.raises(DataError, match="config: encoders.mine.base: encoder: has no config.json"):
         index.build(SETTINGS, {"mine": {"base": "encoder", "revision": "main"}})
 
 
@@ -213,3 +214,21 @@ def test_groups_lie_apart_from_manifests_and_labels(corpus):
 
     assert index.build(SETTINGS, {}).groups == {}
     assert not list(index.FOLDER.glob("*/groups.csv"))
+
+
+def test_an_index_that_another_replaced_is_not_started_from(corpus):
+    first = index.build(SETTINGS, {})
+    index.build(SETTINGS | {"shards": 1}, {})
+    with pytest.raises(DataError, match="results/manifests: is of another config or corpus than this run's"):
+        index.settle(first)
+
+
+@pytest.mark.parametrize("names", [{"gone": {"../../x/shard-000.csv": ""}}, {"labels": {"..": ""}}, {"gone": 3}])
+def test_an_index_that_lists_what_none_writes_is_none(corpus, names):
+    """A results folder that was passed on can hold any."""
+    first = index.build(SETTINGS, {})
+    path = index.FOLDER / "index.json"
+    path.write_text(json.dumps(read_json(path) | names))
+    with pytest.raises(DataError, match="index.json: is gone or damaged"):
+        index.load()
+    assert index.build(SETTINGS, {}) == first == index.load()

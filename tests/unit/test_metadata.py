@@ -47,8 +47,8 @@ def write_labels(folder: Path, split: str, labels: dict[str, tuple]) -> str:
     return str(path)
 
 
-def describe(folder: Path, facts: list[str], labels: list[str]) -> tuple[pa.Table, list[dict]]:
-    describe_corpus(facts, labels, str(folder / "utterances.parquet"), str(folder / "rejected.csv"))
+def describe(folder: Path, facts: list[str], labels: list[str], corpus: str = "corpus") -> tuple[pa.Table, list[dict]]:
+    describe_corpus(facts, labels, str(folder / "utterances.parquet"), str(folder / "rejected.csv"), corpus)
     with open(folder / "rejected.csv", newline="", encoding="utf-8") as file:
         return pq.read_table(folder / "utterances.parquet"), list(csv.DictReader(file))
 
@@ -109,3 +109,15 @@ def test_a_damaged_shard_is_named(tmp_path):
     Path(facts).write_bytes(whole[:40] + bytes([whole[40] ^ 0xFF]) + whole[41:])
     with pytest.raises(DataError, match="shard-000.parquet: is damaged"):
         describe(tmp_path, [facts], [labels])
+
+
+def test_no_absolute_path_is_passed_on(tmp_path):
+    """It would tell the names of users and of projects."""
+    facts = [write_facts(tmp_path, "train", 0, ["a", "b"], rejected=("b",))]
+    labels = [write_labels(tmp_path, "train", {"a": (1.0, 1.5), "b": (1.0, 1.5)})]
+    for path in facts:
+        table = pq.read_table(path, partitioning=None)
+        paths = pa.array([f"/home/someone/secret/{each}" for each in table["path"].to_pylist()])
+        write_parquet(path, table.set_column(table.column_names.index("path"), "path", paths))
+    table, rejected = describe(tmp_path, facts, labels, "/home/someone/secret/")
+    assert table["path"].to_pylist() == ["audio/a", "audio/b"] and rejected[0]["path"] == "audio/b"

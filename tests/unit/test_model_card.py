@@ -7,7 +7,7 @@ from made_provenance import add_provenance
 from made_results import METHODS, TARGETS, MadeResults
 
 from ser.config.ablation import Ablation
-from ser.files import read_json, write_json
+from ser.files import DataError, read_json, sha256, write_json
 from ser.heads.model import build_head
 from ser.report.model_card import list_inputs, write_model_cards
 
@@ -38,6 +38,7 @@ def test_a_card_has_the_scores_of_its_ablation(tmp_path):
     card, provenance = made.root / "encoders/demo/card.json", made.root / "provenance.json"
     write_json(card, {"weights": "pretrained", "layers": 4, "width": 6, "revision": None})
     described = read_json(provenance) | {"packages": {"keras": "3.0"}, "git": {"commit": "abc", "dirty": True}}
+    described["tables"] = {"ablation_table.csv": sha256(made.root / "ablation_table.csv")}
     for settings in described["ablations"].values():
         settings |= {"layer": "weighted", "units": [4], "training": {"learning_rate": 0.001}}
     write_json(provenance, described)
@@ -56,6 +57,12 @@ def test_a_card_has_the_scores_of_its_ablation(tmp_path):
         split, target, calibration, o_ccc, high = (row[place] for place in places)
         scores = rf"{float(o_ccc):.3f} .* {float(high):.3f}\]"
         assert len(re.findall(rf"\| {split} \| {target} \| {re.escape(calibration)} \| \w+ \| {scores} \|", text)) == 1
-    write_json(card, read_json(card) | {"weights": "random-init"})
+    hostile = {"weights": "random-init", "architecture": "<script>alert(1)</script>", "base": "a\n\n# b\x1b[2J"}
+    write_json(card, read_json(card) | hostile)
     write_model_cards(provenance, protocol, table, {"demo": card}, winners, TARGETS, paths)
     assert "no claim of accuracy" in (made.root / "models/other/README.md").read_text()
+    text = (made.root / "models/other/README.md").read_text()
+    assert "- architecture: &lt;script&gt;alert(1)&lt;/script&gt;\n- base: a  \\# b\\\\x1b\\[2J\n" in text
+    table.write_text(table.read_text().replace("other", "0ther"))
+    with pytest.raises(DataError, match="ablation_table.csv: is damaged or was edited"):
+        write_model_cards(provenance, protocol, table, {"demo": card}, winners, TARGETS, paths)

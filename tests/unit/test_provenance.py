@@ -48,3 +48,24 @@ def test_the_command_is_of_the_folder_that_holds_the_results(tmp_path):
     results = tmp_path / "results"
     command = provenance.command_for([results / "a.csv", results / "b" / "c.csv"], results)
     assert command.endswith(f"--directory {tmp_path} --cores 2 results/a.csv results/b/c.csv")
+
+
+def test_no_absolute_path_is_recorded(tmp_path, monkeypatch):
+    """What is passed on tells no names of users and projects: not in provenance, and so not in report and cards."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").touch()
+    config = {
+        "corpus": {"folder": "/home/someone/secret/msp"},
+        "encoders": {
+            "a": {"base": f"{tmp_path}/encoders/a"},
+            "b": {"base": "facebook/hubert"},
+            "c": {"base": "/x/y/h"},
+        },
+        "pseudo_labels": {"p": {"centroids": "/home/someone/c"}, "q": {}},
+    }
+    provenance.record_provenance(config, {}, [], ["table.csv"], "provenance.json")
+    made = read_json("provenance.json")["config"]
+    assert made["corpus"]["folder"] == ".../msp"
+    assert [encoder["base"] for encoder in made["encoders"].values()] == ["encoders/a", "facebook/hubert", ".../h"]
+    assert made["pseudo_labels"] == {"p": {"centroids": ".../c"}, "q": {}}
+    assert config["corpus"]["folder"].startswith("/home")  # the run's own stays

@@ -66,7 +66,7 @@ def test_a_sheet_says_who_speaks(tmp_path):
     [
         ([], "", r"config: scored.guests: there is no file in the folders of"),
         (["a.wav", "b/c.wav"], "", r"'a.wav' lies in no speaker's folder; expected .*/SPEAKER/a.wav, or a sheet"),
-        (["b/c\n.wav"], "", r"the name 'b/c\\n.wav' has control characters"),
+        (["b/c\n.wav"], "", r"the name 'b/c\\n.wav' has the character U\+000A, which is no part of a name"),
         (["a.wav"], "file,speaker\n../a.wav,s\n", r"who.csv, row 2: file '../a.wav' is not a path inside"),
         (["a.wav"], "file,speaker\na.wav,s\n./a.wav,t\n", r"who.csv, row 3: file './a.wav' is listed already"),
         (["a.wav"], "file,speaker\na.wav,\n", r"who.csv, row 2: speaker '' is not a speaker id"),
@@ -144,6 +144,7 @@ def test_a_set_is_indexed_beside_the_corpus(corpus):
     assert both.recordings == {"scored.guests": {"000": both.recordings["scored.guests"]["000"]}}
     assert index.load() == both
     assert index.build(SETTINGS, {}) == alone
+    index.settle(alone)
     assert not (index.FOLDER / "scored.guests").exists()
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import vl_convert
 from made_report import make_study, report
 
 from ser.files import read_json, write_json, write_text
@@ -309,6 +310,20 @@ def test_values_are_never_markup(tmp_path):
         row["speaker"] == HOSTILE for row in look_up(read_content(page), "shifts", "test", "valence", "baseline")
     )
     assert page.count("</script>") == 3  # the page's own: data, Vega, page
+
+
+def test_the_page_has_the_licences_of_what_it_bundles(page):
+    """With another release of what is bundled, look at what it holds: page.licences.txt is kept by hand."""
+    assert vl_convert.get_vega_version().startswith("6.") and vl_convert.get_vega_embed_version().startswith("7.")
+    for text in (
+        "Interactive Data Lab",
+        "BSD 3-Clause",
+        "Mike Bostock",
+        "ISC License",
+        "Cynthia Brewer",
+        "MIT License",
+    ):
+        assert text in page
 
 
 def test_script_data_cannot_end_its_element():

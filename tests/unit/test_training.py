@@ -10,6 +10,7 @@ import pytest
 from ser.config.ablation import Ablation
 from ser.files import DataError, write_json
 from ser.formats import tfrecord
+from ser.formats.curves import clear_curves, rename_curves
 from ser.heads.features import batch, open_features, read_shape
 from ser.heads.inputs import read_speakers, read_training_labels
 from ser.heads.numerics import fix_numerics
@@ -67,7 +68,7 @@ def run(folder, out, settings, seeds=(1, 2), memory_bytes=1e9, frames=False):
     return train, validation
 
 
-def run_training(train, validation, out, settings, seeds=(1,), memory_bytes=1e9):
+def run_training(train, validation, out, settings, seeds=(1,), memory_bytes=1e9, tensorboard=None):
     train_ablation(
         settings,
         seeds=list(seeds),
@@ -77,6 +78,7 @@ def run_training(train, validation, out, settings, seeds=(1,), memory_bytes=1e9)
         folder=str(out / "models"),
         results=str(out / "{kind}-{seed}-{split}.parquet"),
         memory_bytes=memory_bytes,
+        tensorboard=tensorboard,
     )
 
 
@@ -274,3 +276,33 @@ def test_a_damaged_record_stops_training_by_name(tmp_path):
     with pytest.raises(DataError, match="train-1.tfrecord: damaged at byte"):
         run_training(split, split, tmp_path, ablation())
     assert not (tmp_path / "models").exists()
+
+
+def test_curves_are_not_written_through_links(tmp_path):
+    (tmp_path / "data").mkdir()
+    splits = [make_split(tmp_path / "data", *which) for which in (("train", 4, 0), ("validation", 2, 1))]
+    folder, other = tmp_path / "logs/tensorboard/base", tmp_path / "other"
+    (other / "seed-1").mkdir(parents=True)
+    (other / "seed-1/events.out.tfevents.1").write_text("precious")
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(other)
+    with pytest.raises(DataError, match="logs/tensorboard/base/seed-1: is a link, or in one"):
+        run_training(*splits, tmp_path, ablation(), tensorboard=str(folder))
+    assert (other / "seed-1/events.out.tfevents.1").read_text() == "precious"
+    assert not (tmp_path / "models").exists()  # before any work
+
+
+def test_curves_are_numbered_and_cleared_away(tmp_path):
+    """As writers name them, by date and machine; the folder may hold other things."""
+    for name in ("events.out.tfevents.1700000001.host.7.0", "events.out.tfevents.1700000000.host.8.0.v2", "notes.txt"):
+        (tmp_path / name).write_text(name)
+    rename_curves(tmp_path)
+    rename_curves(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "events.out.tfevents.000",
+        "events.out.tfevents.001",
+        "notes.txt",
+    ]
+    assert "1700000000" in (tmp_path / "events.out.tfevents.000").read_text()
+    clear_curves(tmp_path, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -23,6 +23,7 @@ from ser.audio.frames import FRAMES_A_SECOND
 from ser.encoders import pretrained
 from ser.encoders.past import describe_audio, read_past
 from ser.files import DataError, sha256
+from ser.formats.encoder_folder import HEAD
 from ser.formats.manifest import read as read_manifest
 from ser.optimisation.trainer import Trainer, launch, make_accelerator
 
@@ -113,7 +114,7 @@ def _adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> Non
         settings["temperature"],
         settings["feature_penalty"],
     )
-    continued = load_head(model, folder / pretrained.HEAD, centroids)
+    continued = load_head(model, folder / HEAD, centroids)
     which = "the base's" if continued else "a new"
     log.info("%s of %s with %s prediction head", options["adaptation"], sources.base, which)
     trainer = Trainer(
@@ -127,7 +128,7 @@ def _adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> Non
     trainer.train()
     if not accelerator.is_main_process:
         return
-    save_head(model, centroids, speakers, places.out_dir / pretrained.HEAD)
+    save_head(model, centroids, speakers, places.out_dir / HEAD)
     trainer.write_curve(places.out_dir / "training.csv")
     own = describe_audio(", ".join(options["splits"]), (clip.sha256 for clip in clips["train"]))
     pretrained.save(

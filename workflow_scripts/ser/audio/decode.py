@@ -12,10 +12,13 @@ import numpy as np
 import soundfile
 import soxr
 
+from ser.audio.containers import FORMATS, find_format
 from ser.audio.frames import SAMPLE_RATE
 from ser.files import DataError
 
 BLOCK_VALUES = 1 << 20  # decoded at a time and mixed down, so that channels never multiply a long file's memory
+# What no speech is recorded at: a header that claims more makes megabytes of a file into gigabytes of memory.
+LOWEST_RATE, HIGHEST_RATE, MOST_CHANNELS = 4_000, 384_000, 64
 MAX_AMPLITUDE = 2.0**31  # float files may hold unscaled integers of any width; what is larger is no audio
 # Header counts at or above this are what programs write that stream to a pipe and never learn the length.
 UNKNOWN_BYTES, UNKNOWN_FRAMES = 0x7FFF_0000, 1 << 62
@@ -87,11 +90,15 @@ def _stamp(file) -> tuple[int, int, int]:
 def _decode(file, min_seconds: float, max_seconds: float, silence_db: float) -> tuple[np.ndarray, Info]:
     if os.fstat(file.fileno()).st_size == 0:
         raise Rejected("empty file")
+    if find_format(file) is None:
+        raise Rejected("cannot be decoded (is no WAV, FLAC, OGG or MP3)")
     file.seek(0)
     try:
         # By descriptor: libsndfile then reads by itself, and never guesses a format from a file name.
         with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
             rate, channels = sound.samplerate, sound.channels
+            if sound.format not in FORMATS:
+                raise Rejected("cannot be decoded (is no WAV, FLAC, OGG or MP3)")
             _check_header(sound, max_seconds)
             mono = _mix_down(sound)
             if sound.frames - len(mono) > (MP3_SLACK if sound.format == "MP3" else 0):
@@ -122,6 +129,10 @@ def _check_header(sound: soundfile.SoundFile, max_seconds: float) -> None:
     duration = sound.frames / sound.samplerate
     if duration > max_seconds:
         raise Rejected(f"too long: {duration:.3f} s, expected at most {max_seconds:g} s")
+    if not LOWEST_RATE <= sound.samplerate <= HIGHEST_RATE:
+        raise Rejected(f"{sound.samplerate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE} Hz")
+    if sound.channels > MOST_CHANNELS:
+        raise Rejected(f"{sound.channels} channels, expected {MOST_CHANNELS} at most")
     # For formats without compression libsndfile corrects the count by the file's size, and says so in its log.
     for promised, present in _HEADER_PROMISE.findall(sound.extra_info):
         if int(promised) < UNKNOWN_BYTES and int(present):

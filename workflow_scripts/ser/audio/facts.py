@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from ser.audio.decode import Rejected, load
 from ser.audio.mfcc import N_COEFFICIENTS, mean_mfcc
-from ser.files import atomic, write_json
+from ser.files import write_json
 from ser.formats.manifest import Utterance, read
+from ser.formats.parquet_seal import sealed_writer
 
 # One row an utterance. The numbers of a rejected one are null, its reason says what is known.
 FACTS = pa.schema(
@@ -67,7 +67,7 @@ def measure_shard(
     limits = {"min_seconds": min_seconds, "max_seconds": max_seconds, "silence_db": silence_db}
     utterances = tqdm(read(manifest), unit="file", mininterval=5)
     rows = (_measure(utterance, speakers, limits) for utterance in utterances)
-    with atomic(facts_path) as temporary, pq.ParquetWriter(temporary, FACTS, write_page_checksum=True) as writer:
+    with sealed_writer(facts_path, FACTS) as writer:
         while group := list(itertools.islice(rows, ROW_GROUP)):
             writer.write_table(pa.Table.from_pylist(group, FACTS))
     write_json(speakers_path, {name: speaker.summary() for name, speaker in sorted(speakers.items())})

@@ -1,13 +1,21 @@
 """The config: checked against the schema, defaults filled in, ablations resolved."""
 
 import difflib
+import math
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
 import yaml
 
+from ser.config.plain import check_size
 from ser.files import DataError
+from ser.text import find_fault, shorten
 
+MOST = 2**32 - 1  # the largest seed that Keras takes; nothing else is that large
+LONGEST_PATH = 4096
+_PATH = re.compile(r"(^|\.)(folder|audio|sheet|base|centroids|revision)$")
 RENAMED = {"hubert": "encoder"}  # values that earlier versions knew
 
 
@@ -17,11 +25,47 @@ def check(config: dict, schema_path: str | Path) -> dict:
     Raises DataError that names each offending key, its value and what is allowed.
     """
     schema = yaml.safe_load(Path(schema_path).read_text(encoding="utf-8"))
+    check_size(config)
+    faults = list(_find_faults(config, ""))
+    if faults:
+        raise DataError("\n".join(faults))
     config = _fill(config, schema)
-    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(config), key=lambda error: error.json_path)
+    errors = sorted(_Validator(schema).iter_errors(config), key=lambda error: error.json_path)
     if errors:
         raise DataError("\n".join(_explain(error) for error in errors))
     return config
+
+
+def _find_faults(value, where: str) -> Iterator[str]:
+    """What no key of any config can be: numbers beyond those of machines, text beyond that of names and paths."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str) or find_fault(key):
+                yield f"config: {where or 'the config'}: {shorten(str(key))} is no key"
+            else:
+                yield from _find_faults(item, f"{where}.{key}" if where else key)
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _find_faults(item, f"{where}[{number}]")
+    elif isinstance(value, str):
+        fault = find_fault(value, LONGEST_PATH) if value else None
+        if fault is None and _PATH.search(where) and set("{}").intersection(value):
+            fault = "has a brace, which Snakemake takes for a wildcard; rename it, or link to it"
+        if fault:
+            yield f"config: {where}: {shorten(value)} {fault}"
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"config: {where}: {value} is not a finite number"
+    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > MOST:
+        yield f"config: {where}: {value if abs(value) < 10**40 else 'a number'} is beyond {MOST}"
+
+
+def _match_whole(validator, pattern: str, value, schema: dict) -> Iterator[jsonschema.ValidationError]:
+    """A pattern as JSON Schema means it: in Python `$` is also before a line's end that closes a text."""
+    if isinstance(value, str) and not re.search(pattern.replace("$", r"\Z"), value):
+        yield jsonschema.ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+_Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _match_whole})
 
 
 def _fill(value, schema: dict):

@@ -15,8 +15,9 @@ from pathlib import Path
 import pyarrow as pa
 import yaml
 
-from ser.files import DataError
+from ser.files import DataError, check_regular
 from ser.formats.parquet import read_parquet
+from ser.text import find_fault, shorten
 
 _ZERO = re.compile(r"(0 days ?)?[0:.]*")  # a time of 0 as pandas writes it
 
@@ -28,15 +29,24 @@ class Database:
 
     def __init__(self, header: Path):
         self.path = header
+        check_regular(header)
         try:
             self.header = yaml.safe_load(header.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise DataError(f"{header}: there is no such header; set corpus.folder and corpus.sheet") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{header}: is no YAML ({error})") from error
         if not isinstance(self.header, dict) or not isinstance(self.header.get("tables"), dict):
             raise DataError(f"{header}: names no tables; expected the header of an audformat database")
         self.tables = self.header["tables"]
+        for name, options in self.tables.items():
+            columns = (options.get("columns") or {}) if isinstance(options, dict) else None
+            if not isinstance(columns, dict) or not isinstance(name, str) or find_fault(name) or "/" in name:
+                raise DataError(f"{header}: {shorten(str(name))} is no table of an audformat database")
+            self.tables[name] = options | {"columns": columns}
+        self.schemes = self.header.get("schemes") or {}
+        if not isinstance(self.schemes, dict) or not all(isinstance(each, dict) for each in self.schemes.values()):
+            raise DataError(f"{header}: its schemes are none of an audformat database")
 
     def read_rows(
         self, tables: dict[str, str] | str, speaker: str, split: str, targets: Iterable[str], groups: Iterable[str]
@@ -84,6 +94,7 @@ class Database:
     def read_table(self, table: str) -> dict[str, list[str]]:
         """The columns of a table as text."""
         path = self.find_file(table)
+        check_regular(path)
         if path.suffix == ".parquet":
             found = read_parquet(path)
             return {name: _format(found[name]) for name in found.column_names}
@@ -91,7 +102,7 @@ class Database:
             with open(path, encoding="utf-8", newline="") as file:
                 header, *rows = csv.reader(file, strict=True)
             return dict(zip(header, map(list, zip(*rows, strict=True)) if rows else [[] for _ in header], strict=True))
-        except (csv.Error, ValueError) as error:
+        except (csv.Error, ValueError, OSError) as error:
             raise DataError(f"{path}: cannot be read as CSV ({error})") from error
 
     def find_column(self, table: str, column: str) -> list[str]:
@@ -111,17 +122,19 @@ class Database:
         if any(fact in options.get("columns", {}) for options in self.tables.values()):
             return self.find_column(table, fact)
         owner = next(name for name in (table, *self._tables_with(speaker)) if speaker in self.tables[name]["columns"])
-        scheme = self.tables[owner]["columns"][speaker].get("scheme_id")
-        labels = self.header.get("schemes", {}).get(scheme, {}).get("labels")
-        if isinstance(labels, str):  # a table of its own
+        column = self.tables[owner]["columns"][speaker]
+        scheme = column.get("scheme_id") if isinstance(column, dict) else None
+        labels = self.schemes.get(scheme, {}).get("labels") if isinstance(scheme, str) else None
+        if isinstance(labels, str) and not find_fault(labels) and "/" not in labels:  # a table of its own
             described = self.read_table(labels)
             if fact in described:
                 by_speaker = dict(zip(next(iter(described.values())), described[fact], strict=True))
                 return [by_speaker.get(name, "") for name in speakers]
-        elif isinstance(labels, dict) and any(fact in (values or {}) for values in labels.values()):
-            by_speaker = {str(name): (values or {}).get(fact) for name, values in labels.items()}
-            said = [by_speaker.get(name) for name in speakers]
-            return ["" if value is None else str(value) for value in said]
+        elif isinstance(labels, dict):
+            known = {str(name): values for name, values in labels.items() if isinstance(values, dict)}
+            if any(fact in values for values in known.values()):
+                said = [known.get(name, {}).get(fact) for name in speakers]
+                return ["" if value is None else str(value) for value in said]
         raise DataError(
             f"{self.path}: neither a table of files nor the scheme of {speaker!r} has a column {fact!r}; set "
             "corpus.columns (of splits, corpus.tables can also name a table for each)"

@@ -22,12 +22,12 @@ _SETTLED_NS = 50_000_000
 _CHUNK = 64  # files a task: a task of its own for each of 265,000 files would cost more than a small file's hash
 
 
-def hash_files(paths: Iterable[str], cache: Path, label: str) -> dict[str, str]:
+def hash_files(paths: Iterable[str], cache: Path, label: str, writable: bool = True) -> dict[str, str]:
     """SHA-256 of each file's content: `{path: hex digest}`, "" where a path is no readable regular file.
 
     A path that does not exist is left out. Digests are kept in `cache` and reused while size, modification and change
     time stay as they are. What must be read is read by as many threads as there are processors, with a progress bar
-    if it takes longer than a second.
+    if it takes longer than a second. `writable` says whether `cache` may be written.
     """
     known = _load(cache)
     fresh: dict[str, tuple[int, int, int, str]] = {}
@@ -50,8 +50,9 @@ def hash_files(paths: Iterable[str], cache: Path, label: str) -> dict[str, str]:
         for path, *stamp, digest in _hash_all(stale, label):
             fresh[path] = (*stamp, digest)
         remembered = {path: entry for path, entry in fresh.items() if entry[3] and entry[2] < settled}
-        _save(cache, remembered)
-    elif len(fresh) != len(known):
+        if writable:
+            _save(cache, remembered)
+    elif writable and len(fresh) != len(known):
         _save(cache, {path: entry for path, entry in fresh.items() if entry[3]})
     return {path: entry[3] for path, entry in fresh.items()}
 

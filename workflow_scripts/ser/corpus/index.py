@@ -5,22 +5,28 @@ on the audio folder or the sheet themselves, which would be too many inputs (aud
 """
 
 import hashlib
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ser.corpus.file_hashes import hash_files
 from ser.corpus.recordings import PREFIX, read_recordings
 from ser.corpus.sheet import Corpus, raise_problems, read_corpus
-from ser.files import DataError, read_json, write_json
+from ser.files import DataError, is_linked, read_json, sha256, write_json
 from ser.formats.csv_files import format_rows, read_rows
+from ser.formats.encoder_folder import is_folder, list_files
 from ser.formats.manifest import Utterance, shard_of, write_if_changed
 from ser.statistics.enrolment import rank_utterances
+from ser.text import clean
 
 FOLDER = Path("results/manifests")
 _INDEX = FOLDER / "index.json"
+_LOCKS = Path(".snakemake/locks")
+_AT_WORK = "another run is at work in this folder: wait for its end (if it was killed: snakemake --unlock)"
+_WRITTEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/(shard-\d{3}|labels|enrolment_labels|groups)\.csv")  # below FOLDER
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,9 @@ class Index:
         return sorted(set(self.shards) - {"train", "validation"})
 
 
+_KEYS = {field.name for field in fields(Index)}
+
+
 def build(
     corpus_settings: dict,
     encoders: dict[str, dict],
@@ -52,15 +61,18 @@ def build(
 ) -> Index:
     """Index the corpus, the encoder folders and recordings to be scored (settings by split).
 
-    Writes manifests, label slices and the groups of speakers where their content changed. The labels of each speaker's
-    first `labelled` utterances in each of the `draws` of enrolment are a slice of their own: those that labelled
-    enrolment may see.
+    Writes manifests, label slices and the groups of speakers where their content changed, and nothing while another run
+    is at work in this folder: those are its own. Removes nothing, since what reads the workflow need not run it: see
+    `settle`. The labels of each speaker's first `labelled` utterances in each of the `draws` of enrolment are a slice
+    of their own: those that labelled enrolment may see.
     """
     sets = sets or {}
+    writable = not _is_locked()
+    _refuse_link(FOLDER)
     corpus = read_corpus(corpus_settings)
     recordings = {split: read_recordings(split, settings) for split, settings in sets.items()}
     files = [row.path for row in corpus.rows] + [row.path for rows in recordings.values() for row in rows]
-    digests = hash_files(files, FOLDER / "audio_digests.parquet", "audio")
+    digests = hash_files(files, FOLDER / "audio_digests.parquet", "audio", writable)
     raise_problems(
         [f"{corpus.sheet}, row {row.line}: {row.path} is not on disk" for row in corpus.rows if row.path not in digests]
         + [f"{row.path} is not on disk" for rows in recordings.values() for row in rows if row.path not in digests]
@@ -70,13 +82,6 @@ def build(
         texts |= _format_enrolment(corpus, corpus_settings["targets"], draws, labelled)
     for split, rows in recordings.items():
         texts |= _format_manifests(((split, *row) for row in rows), digests, sets[split]["shards"])
-    for path, text in texts.items():
-        write_if_changed(path, text)
-    for path in sorted(FOLDER.glob("*/*.csv")):
-        if path not in texts:
-            path.unlink()
-            if not any(path.parent.iterdir()):
-                path.parent.rmdir()
     shards: dict[str, dict[str, str]] = defaultdict(dict)
     slices: dict[str, dict[str, str]] = {"labels.csv": {}, "enrolment_labels.csv": {}, "groups.csv": {}}
     for path, text in sorted(texts.items()):
@@ -88,33 +93,93 @@ def build(
     index = Index(
         {split: found for split, found in shards.items() if split not in sets},
         *slices.values(),
-        {name: _digest_encoder(name, spec) for name, spec in encoders.items()},
+        {name: _digest_encoder(name, spec, writable) for name, spec in encoders.items()},
         {split: shards[split] for split in sorted(sets)},
     )
-    described = {**vars(index), "left_out": dict(sorted(corpus.left_out.items()))}
-    if _read_described() != described:
+    before = _read_described()
+    known = (before or {}).get("gone", {}) | _list_written(before or {})
+    described = {
+        **vars(index),
+        "left_out": dict(sorted(corpus.left_out.items())),
+        "gone": {name: digest for name, digest in sorted(known.items()) if FOLDER / name not in texts},
+    }
+    if not writable:
+        if before is None or _make_index(before) != index:
+            print(f"{FOLDER}: stays as it is, since {_AT_WORK}", file=sys.stderr)
+        return index
+    for path, text in texts.items():
+        _refuse_link(path.parent)
+        write_if_changed(path, text)
+    if before != described:
         write_json(_INDEX, described)
         _report(corpus, index)
         for split, rows in recordings.items():
             speakers = len({row.speaker_id for row in rows})
             what = f"{len(rows)} recordings of {speakers} speakers"
-            print(f"{sets[split]['folder']}: {split.removeprefix(PREFIX)}: {what}", file=sys.stderr)
+            print(f"{clean(sets[split]['folder'])}: {split.removeprefix(PREFIX)}: {what}", file=sys.stderr)
     return index
 
 
+def settle(index: Index) -> None:
+    """Remove what earlier indexes wrote and this one does not: for a run that is about to start its jobs.
+
+    A file goes if an index listed it and it still has the content that was written; links stay, and what is behind
+    them. Raises DataError where the files are no longer this index's: jobs read them.
+    """
+    described = _read_described()
+    if described is None or _make_index(described) != index:
+        raise DataError(f"{FOLDER}: is of another config or corpus than this run's: {_AT_WORK}; then start again")
+    for name, digest in described["gone"].items():
+        path = FOLDER / name
+        if not is_linked(path, 2) and path.is_file() and sha256(path) == digest:
+            path.unlink()
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
+    if described["gone"]:
+        write_json(_INDEX, described | {"gone": {}})
+
+
+def _refuse_link(folder: Path) -> None:
+    if folder.is_symlink():
+        raise DataError(f"{folder}: is a link, and the index would write where it leads; delete the link")
+
+
+def _is_locked() -> bool:
+    """Whether Snakemake's lock says that another run is at work in this folder, or was when it was killed."""
+    return any(_LOCKS.glob("*.lock"))
+
+
+def _list_written(described: dict) -> dict[str, str]:
+    """The files that an index lists, each with the digest of what it holds: `{path below FOLDER: SHA-256}`."""
+    shards = (described.get("shards", {}) | described.get("recordings", {})).items()
+    manifests = {f"{split}/shard-{name}.csv": digest for split, found in shards for name, digest in found.items()}
+    keys = {"labels": "labels", "enrolment_labels": "enrolment", "groups": "groups"}
+    slices = {name: described.get(key, {}) for name, key in keys.items()}
+    return manifests | {
+        f"{split}/{name}.csv": digest for name, each in slices.items() for split, digest in each.items()
+    }
+
+
+def _make_index(described: dict) -> Index:
+    return Index(**{key: described[key] for key in _KEYS})
+
+
 def _read_described() -> dict | None:
-    """The index of the last run; None where there is none, or a damaged one."""
+    """The index of the last run; None where there is none, or one that no index wrote."""
     try:
-        return read_json(_INDEX)
-    except (FileNotFoundError, DataError):
+        described = read_json(_INDEX)
+        names = [*_list_written(described), *described.setdefault("gone", {})]
+        return described if set(described) >= _KEYS and all(map(_WRITTEN.fullmatch, names)) else None
+    except (FileNotFoundError, DataError, AttributeError, TypeError):
         return None
 
 
 def load() -> Index:
     """The index as the main process of this run wrote it (for jobs, which read the workflow again)."""
-    described = read_json(_INDEX)
-    described.pop("left_out")
-    return Index(**described)
+    described = _read_described()
+    if described is None:
+        raise DataError(f"{_INDEX}: is gone or damaged; run again")
+    return _make_index(described)
 
 
 def count_labelled(split: str) -> int:
@@ -178,16 +243,15 @@ def _format_manifests(
     return {FOLDER / split / shard: format_rows(Utterance._fields, found) for (split, shard), found in rows.items()}
 
 
-def _digest_encoder(name: str, spec: dict) -> str:
+def _digest_encoder(name: str, spec: dict, writable: bool) -> str:
     """A digest of the files of a local encoder folder; of a hub model, its name and revision."""
-    folder = Path(spec["base"])
-    if not folder.is_dir():
-        return f"{spec['base']}@{spec['revision']}"
-    known = (path for path in folder.iterdir() if path.suffix in (".json", ".safetensors") or path.name == "heard.txt")
-    files = sorted(map(str, known))
-    if not files:
-        raise DataError(f"encoders.{name}.base: {folder} holds no config.json and no .safetensors file")
-    digests = hash_files(files, FOLDER / f"encoder-{name}-digests.parquet", f"encoder {name}")
+    try:
+        if not is_folder(spec["base"]):
+            return f"{spec['base']}@{spec['revision']}"
+        files = list(map(str, list_files(Path(spec["base"]))))
+    except DataError as error:
+        raise DataError(f"config: encoders.{name}.base: {error}") from None
+    digests = hash_files(files, FOLDER / f"encoder-{name}-digests.parquet", f"encoder {name}", writable)
     listing = "".join(f"{Path(path).name} {digests[path]}\n" for path in files)
     return hashlib.sha256(listing.encode()).hexdigest()
 
@@ -196,6 +260,6 @@ def _report(corpus: Corpus, index: Index) -> None:
     for split in ("train", "validation", *index.test_splits):
         rows = [row for row in corpus.rows if row.split == split]
         speakers = len({row.speaker_id for row in rows})
-        print(f"{corpus.sheet}: {split}: {len(rows)} utterances of {speakers} speakers", file=sys.stderr)
+        print(f"{clean(str(corpus.sheet))}: {split}: {len(rows)} utterances of {speakers} speakers", file=sys.stderr)
     for what, count in sorted(corpus.left_out.items()):
-        print(f"{corpus.sheet}: {count} utterances with {what} left out", file=sys.stderr)
+        print(clean(f"{corpus.sheet}: {count} utterances with {what} left out"), file=sys.stderr)

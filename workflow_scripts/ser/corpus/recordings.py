@@ -2,17 +2,16 @@
 
 import os
 import posixpath
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 from ser.config.calibration_methods import Method
 from ser.corpus.sheet import raise_problems, read_columns
 from ser.files import DataError
+from ser.text import find_fault, shorten
 
 # In the paths of results a set of recordings stands where a split does; no split's name has a dot.
 PREFIX = "scored."
-_UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters; bytes of a file name that are not UTF-8
 
 
 class Recording(NamedTuple):
@@ -64,12 +63,12 @@ def _read_sheet(sheet: Path, folder: str, keys: str) -> dict[str, str]:
     problems = []
     for line, (file, speaker) in read_columns(sheet, ["file", "speaker"], keys):
         where, path = f"{sheet}, row {line}", posixpath.normpath(file)
-        if not file or _UNFIT.search(file) or file.startswith("/") or path.split("/")[0] == "..":
-            problems.append(f"{where}: file {file!r} is not a path inside {folder!r}")
+        if find_fault(file) or file.startswith("/") or path.split("/")[0] == "..":
+            problems.append(f"{where}: file {shorten(file)} is not a path inside {folder!r}")
         elif path in files:
             problems.append(f"{where}: file {file!r} is listed already")
-        elif not speaker or _UNFIT.search(speaker):
-            problems.append(f"{where}: speaker {speaker!r} is not a speaker id")
+        elif fault := find_fault(speaker):
+            problems.append(f"{where}: speaker {shorten(speaker)} is not a speaker id: it {fault}")
         files.setdefault(path, speaker)
     raise_problems(problems)
     return files
@@ -91,8 +90,8 @@ def _walk(folder: str) -> dict[str, str]:
             path = Path(place, name).relative_to(folder)
             if name.startswith("."):
                 continue
-            if _UNFIT.search(str(path)):
-                problems.append(f"{folder}: the name {str(path)!r} has control characters or is not UTF-8")
+            if fault := find_fault(str(path)):
+                problems.append(f"{folder}: the name {shorten(str(path))} {fault} (or is not UTF-8)")
             elif len(path.parts) == 1:
                 problems.append(
                     f"{folder}: {name!r} lies in no speaker's folder; expected {folder}/SPEAKER/{name}, "

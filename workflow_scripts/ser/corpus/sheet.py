@@ -3,13 +3,13 @@
 import csv
 import math
 import posixpath
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ser.corpus.audformat import Database
-from ser.files import DataError
+from ser.files import DataError, check_regular
+from ser.text import find_fault, shorten
 
 MSP_SHEETS = ("labels_consensus.csv", "labels_concensus.csv")  # the second is how older releases spell it
 MSP_TARGETS = {"valence": "EmoVal", "arousal": "EmoAct", "dominance": "EmoDom"}
@@ -25,7 +25,6 @@ MSP_SPLITS = {
 _AUDIO = {"csv": "audio", "msp_podcast": "Audios", "audformat": ""}  # the layouts' own folders
 UNKNOWN = "unknown"  # the group of speakers of whom the sheet says nothing
 _SHOWN = 10  # problems named before the rest is only counted
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,10 @@ def read_corpus(settings: dict) -> Corpus:
         file, speaker, split_cell, label_cells, group_cells = cells
         where = f"{name}, row {line}"
         path = posixpath.normpath(file)
-        if not file or _CONTROL.search(file) or file.startswith("/") or path.split("/")[0] == "..":
+        if file and (fault := find_fault(file)):
+            problems.append(f"{where}: {layout.file} {shorten(file)} is not a path inside the audio folder: it {fault}")
+            continue
+        if not file or file.startswith("/") or path.split("/")[0] == "..":
             problems.append(f"{where}: {layout.file} {file!r} is not a path inside the audio folder")
             continue
         if path in lines:
@@ -92,11 +94,11 @@ def read_corpus(settings: dict) -> Corpus:
         split = layout.splits.get(split_cell)
         if split is None:
             problems.append(
-                f"{where}: {layout.split} {split_cell!r} is unknown; expected one of {', '.join(layout.splits)}"
+                f"{where}: {layout.split} {shorten(split_cell)} is unknown; expected one of {', '.join(layout.splits)}"
             )
             continue
-        if not speaker or _CONTROL.search(speaker):
-            problems.append(f"{where}: {layout.speaker} {speaker!r} is not a speaker id")
+        if speaker not in speakers and (fault := find_fault(speaker)):
+            problems.append(f"{where}: {layout.speaker} {shorten(speaker)} is not a speaker id: it {fault}")
             continue
         if speaker.casefold() in unknown:
             corpus.left_out[f"{layout.speaker} {speaker!r}"] += 1
@@ -111,7 +113,9 @@ def read_corpus(settings: dict) -> Corpus:
         for (target, column), cell in zip(layout.targets.items(), label_cells, strict=True):
             value = _parse_label(cell, lowest, highest)
             if value is None and not (cell == "" and split not in ("train", "validation")):
-                problems.append(f"{where}: {column} {cell!r} is not a number from {lowest:g} to {highest:g} ({target})")
+                problems.append(
+                    f"{where}: {column} {shorten(cell)} is not a number from {lowest:g} to {highest:g} ({target})"
+                )
             labels.append(value)
         corpus.rows.append(
             Row(line, file, posixpath.join(audio, path), speaker, split, tuple(labels), tuple(group_cells))
@@ -180,6 +184,7 @@ def read_columns(sheet: Path, wanted: list[str], keys: str):
     Raises DataError for what is no such sheet; `keys` are those of the config that name it.
     """
     line = 0
+    check_regular(sheet)
     try:
         with open(sheet, encoding="utf-8-sig", newline="") as file:
             head = file.readline()
@@ -248,13 +253,13 @@ def _group_speakers(corpus: Corpus, layout: _Layout) -> list[str]:
     for row in corpus.rows if layout.groups else ():
         for column, cell in zip(layout.groups.values(), row.groups, strict=True):
             where = f"{corpus.sheet}, row {row.line}: {column}"
-            if _CONTROL.search(cell):
-                problems.append(f"{where} {cell!r} has control characters")
+            if cell and (fault := find_fault(cell)):
+                problems.append(f"{where} {shorten(cell)} {fault}")
             elif cell.casefold() not in ("", UNKNOWN):
                 value, line = first.setdefault((row.speaker_id, column), (cell, row.line))
                 if cell != value:
                     problems.append(
-                        f"{where} of speaker {row.speaker_id!r} is {cell!r}, but {value!r} in row {line}; "
+                        f"{where} of speaker {shorten(row.speaker_id)} is {shorten(cell)}, but {shorten(value)} in row {line}; "
                         "a group is made of speakers: give each one value, or none"
                     )
         corpus.groups[row.speaker_id] = ()

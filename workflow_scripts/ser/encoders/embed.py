@@ -1,7 +1,6 @@
 """Embedding a shard: audio decoded ahead, records in order of id, unchanged records taken from the last run."""
 
 import contextlib
-import glob
 import hashlib
 import heapq
 import importlib.metadata
@@ -19,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ser.audio.frames import SAMPLE_RATE
+from ser.encoders import reuse
 from ser.encoders.decoding import HELD_SAMPLES, decode_ahead
 from ser.files import DataError, atomic, read_json, sha256
 from ser.formats import manifest as manifests
@@ -73,9 +73,9 @@ def embed_shard(
     shard = Path(manifest).stem
     vectors = read_json(vectors_path) if vectors_path else None
     stash: dict[str, Path] = {}
-    if reuse_dir:
+    if reuse_dir := reuse.find_folder(reuse_dir):
         key = _fingerprint(encoder_dir, [frames_layer, dtype, device, audio, fingerprint, vectors, output])
-        stash = {kind: Path(reuse_dir) / f"{shard}-{key}.{kind}.tfrecord" for kind in outputs}
+        stash = {kind: reuse_dir / f"{shard}-{key}.{kind}.tfrecord" for kind in outputs}
     reusable = _reusable(stash.values(), utterances)
     todo = [utterance for utterance in utterances if utterance.utterance_id not in reusable]
     log.info("%s: %d utterances to embed, %d reused from the last run", shard, len(todo), len(reusable))
@@ -97,9 +97,7 @@ def embed_shard(
     for kind, path in stash.items():
         _keep(outputs[kind], path)
     if reuse_dir:
-        for path in Path(reuse_dir).glob(f"{glob.escape(shard)}-*.tfrecord"):
-            if path not in stash.values():
-                path.unlink()
+        reuse.forget(reuse_dir, shard, set(stash.values()))
 
 
 def _embed(

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from ser.audio.frames import FRAMES_A_SECOND, HOP, WINDOW
-from ser.files import DataError, read_json, sha256
+from ser.files import DataError, check_digests, read_json
+from ser.formats.encoder_folder import DIGESTS, WEIGHTS
 
 INNER, CONTEXT = 3000, 500  # frames: a minute, seeing 10 s more on either side
 WHOLE = INNER + 2 * CONTEXT  # frames
@@ -128,10 +129,9 @@ class Encoder:
         card = read_json(folder / "card.json") if (folder / "card.json").exists() else {}
         self.position = card.get("position")  # of a vector of the speaker
         self.stable, self.grouped = config["do_stable_layer_norm"], config["feat_extract_norm"] == "group"
-        weights = folder / "model.safetensors"
-        if card.get("weights_sha256", digest := sha256(weights)) != digest:
-            raise DataError(f"{weights}: is damaged (its SHA-256 is not the card's); delete it and run again")
-        self._build(load_file(weights))
+        digests = {name: card[key] for name, key in DIGESTS.items() if key in card}
+        check_digests((folder / name for name in DIGESTS), digests, folder / "card.json")
+        self._build(load_file(folder / WEIGHTS))
 
     def _build(self, weights: dict[str, torch.Tensor]) -> None:
         config, eps = self.config, self.config["layer_norm_eps"]

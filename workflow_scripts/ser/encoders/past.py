@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ser.files import read_json, write_text
+from ser.files import name_path, read_json, write_text
 from ser.formats import manifest
 
 NAME = "heard.txt"
@@ -49,7 +49,7 @@ def read_past(folder: Path, name: str) -> Past:
         return Past()
     told = card.get("heard")
     if not isinstance(told, list):
-        return Past((f"{name}: unknown",))
+        return Past((f"{name_path(name)}: unknown",))
     if (folder / NAME).exists():
         return Past(tuple(told), _read_lines(folder / NAME))
     splits = [split for sentence in told for split in sentence.split(":")[0].split(", ")]

@@ -5,27 +5,31 @@ the weights came from, and `heard.txt`, the audio that they learned from (`past`
 safetensors is read: no code runs, no pickle is opened.
 """
 
+import contextlib
 import logging
-import math
+import re
 from pathlib import Path
+from urllib.parse import quote
 
 import torch
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-from ser.audio.frames import HOP, SAMPLE_RATE
+from ser.audio.frames import SAMPLE_RATE
 from ser.encoders import past
-from ser.files import DataError, atomic, read_json, sha256, write_json, write_text
+from ser.encoders.hubert_config import read_config
+from ser.files import DataError, atomic, name_path, read_json, sha256, write_json, write_text
+from ser.formats.encoder_folder import DIGESTS, INDEX, OTHERS, is_folder, list_files, list_weights
 
 log = logging.getLogger(__name__)
 
-HEAD = "adaptation.safetensors"  # what pre-training here learned beside the encoder
-FILES = ["config.json", "preprocessor_config.json", "card.json", "model*.safetensors", "model.safetensors.index.json"]
-FILES += [HEAD, past.NAME]
+FILES = [*OTHERS, "model*.safetensors", INDEX]  # that are asked of the hub
+COMMITS = Path("results/.commits")
+ADAPTATIONS = ("none", "tapt", "papt")
 
 
 def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
@@ -52,8 +56,20 @@ def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
 
 
 def read_origin(folder: Path) -> dict | None:
-    """The card of the encoder in a folder, which goes into the cards of those that are made of it; None without one."""
-    return read_json(folder / "card.json") if (folder / "card.json").exists() else None
+    """The card of the encoder in a folder, which goes into the cards of those that are made of it; None without one.
+
+    Raises DataError for what no card of this workflow says.
+    """
+    path = folder / "card.json"
+    if not path.exists():
+        return None
+    card = read_json(path)
+    if not isinstance(card, dict):
+        raise DataError(f"{path}: is no card of an encoder; expected keys and values")
+    if card.get("adaptation", "none") not in ADAPTATIONS:
+        found = str(card["adaptation"])[:100]
+        raise DataError(f"{path}: adaptation is {found!r}, expected one of {', '.join(ADAPTATIONS)}")
+    return card
 
 
 def save(
@@ -73,8 +89,9 @@ def save(
         out_dir / "card.json",
         facts
         | {
+            **({"base": name_path(facts["base"])} if "base" in facts else {}),
             "heard": list(heard.told),
-            "weights_sha256": sha256(out_dir / "model.safetensors"),
+            **{key: sha256(out_dir / name) for name, key in DIGESTS.items()},
             "parameters": sum(tensor.numel() for tensor in state.values()),
             "layers": config.num_hidden_layers,
             "width": config.hidden_size,
@@ -87,17 +104,24 @@ def save(
 
 def load(folder: Path) -> tuple[HubertModel, Wav2Vec2FeatureExtractor]:
     """The model of a local folder, in evaluation mode, and what its input must be like; errors as in `prepare`."""
-    config = _config(folder)
+    list_files(folder)
+    config = read_config(folder)
     extractor = _feature_extractor(folder)
     return _weights(folder, config), extractor
 
 
 def fetch(base: str, revision: str | None) -> tuple[Path, str | None]:
-    """A local folder with the encoder's files, and the commit where it comes from the hub."""
-    if Path(base).is_dir():
+    """A local folder with the encoder's files, and the commit where it comes from the hub.
+
+    A branch or a tag is resolved to a commit once, which is kept in the results: what it leads to later is another.
+    """
+    if is_folder(base):
         if revision is not None:
             raise DataError(f"encoder {base}: is a local folder, so its revision must be null, not {revision!r}")
         return Path(base), None
+    kept = COMMITS / quote(f"{base}@{revision or 'main'}", safe="")
+    if kept.is_file():
+        revision = _read_commit(kept)
     try:
         folder = Path(snapshot_download(base, revision=revision, allow_patterns=FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -105,33 +129,21 @@ def fetch(base: str, revision: str | None) -> tuple[Path, str | None]:
         raise DataError(
             f"encoder {base}: is no local folder, and the Hugging Face hub does not give it{at}: {error}"
         ) from error
+    if not kept.is_file():
+        COMMITS.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError), open(kept, "x", encoding="utf-8") as file:
+            file.write(folder.name)
+        if _read_commit(kept) != folder.name:  # a job beside this one was first
+            return fetch(base, revision)
     return folder, folder.name
 
 
-def _config(folder: Path) -> HubertConfig:
-    path = folder / "config.json"
-    if not path.exists():
-        raise DataError(f"{folder}: has no config.json; expected a HuBERT in Hugging Face format")
-    values = read_json(path)
-    kind = values.get("model_type") if isinstance(values, dict) else None
-    if kind != "hubert":
-        raise DataError(f"{path}: model_type is {kind!r}, expected 'hubert'")
-    if values.pop("auto_map", None):
-        log.warning("%s: auto_map names code of the model's own, which is not run", path)
-    try:
-        config = HubertConfig.from_dict(values)
-    except Exception as error:  # the classes of errors differ between transformers' validators
-        raise DataError(f"{path}: is no HuBERT configuration: {error}") from error
-    for key, expected in {"hidden_act": "gelu", "feat_extract_activation": "gelu", "adapter_attn_dim": None}.items():
-        if getattr(config, key, None) != expected:
-            raise DataError(f"{path}: {key} is {getattr(config, key)!r}, expected {expected!r}, as in every HuBERT")
-    if config.feat_extract_norm not in ("group", "layer"):
-        raise DataError(f"{path}: feat_extract_norm is {config.feat_extract_norm!r}, expected 'group' or 'layer'")
-    if math.prod(config.conv_stride) != HOP:
-        raise DataError(f"{path}: conv_stride multiplies to {math.prod(config.conv_stride)}, expected {HOP} (50 Hz)")
-    if config.hidden_size % config.num_attention_heads:
-        raise DataError(f"{path}: hidden_size {config.hidden_size} is no multiple of num_attention_heads")
-    return config
+def _read_commit(path: Path) -> str:
+    """The commit that a name of the hub stood for when it was first used: all jobs of a study use one encoder."""
+    commit = path.read_text(encoding="utf-8")
+    if not re.fullmatch("[0-9a-f]{40}", commit):
+        raise DataError(f"{path}: is no commit of the hub; delete it and run again")
+    return commit
 
 
 def _feature_extractor(folder: Path) -> Wav2Vec2FeatureExtractor:
@@ -140,6 +152,8 @@ def _feature_extractor(folder: Path) -> Wav2Vec2FeatureExtractor:
         log.warning("%s: has no preprocessor_config.json; using HuBERT's own: 16 kHz, do_normalize true", folder)
         return Wav2Vec2FeatureExtractor(do_normalize=True)
     values = read_json(path)
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: is no configuration; expected keys and values")
     for key, expected in {"sampling_rate": SAMPLE_RATE, "feature_size": 1}.items():
         if values.get(key, expected) != expected:
             raise DataError(f"{path}: {key} is {values[key]!r}, expected {expected}")
@@ -149,27 +163,27 @@ def _feature_extractor(folder: Path) -> Wav2Vec2FeatureExtractor:
 
 
 def _weights(folder: Path, config: HubertConfig) -> HubertModel:
-    """The model with every weight from the folder's safetensors; transformers alone would make up missing ones."""
-    if not any(folder.glob("model*.safetensors")):
-        pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.ckpt") for path in folder.glob(pattern))
-        raise DataError(
-            f"{folder}: has no model.safetensors{f', only pickled weights ({pickled[0]})' if pickled else ''}. Pickled "
-            "weights can run code and are not opened: name a revision that has safetensors (on the hub often refs/pr/N,"
-            " see the model's pull requests), or convert them with save_pretrained and give the local folder"
-        )
+    """The model with every weight from the folder's safetensors; transformers alone would make up missing ones.
+
+    It is handed the weights themselves: of a folder it would read what an index or a config names, pickles too.
+    """
+    state: dict[str, torch.Tensor] = {}
+    for path in list_weights(folder):
+        try:
+            state |= load_file(path)
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: cannot be loaded as safetensors ({error})") from error
     try:
         model, info = HubertModel.from_pretrained(
-            folder,
+            None,
             config=config,
+            state_dict=state,
             dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
-        raise DataError(f"{folder}: its safetensors cannot be loaded: {error}") from error
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise DataError(f"{folder}: its weights cannot be loaded: {error}") from error
     missing = set(info["missing_keys"])
     if "masked_spec_embed" in missing:  # the vector of masked frames: only pre-training reads it
         missing.discard("masked_spec_embed")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ser.config.calibration_methods import CHOSEN, Method, count_enrolled, read_methods
 from ser.evaluation.calibration_inputs import References, read_evidence, read_references
@@ -18,7 +17,8 @@ from ser.evaluation.observations import (
     observe,
     observe_draws,
 )
-from ser.files import DataError, atomic, read_json, sha256, write_json
+from ser.files import DataError, read_json, sha256, write_json
+from ser.formats.parquet import write_parquet
 from ser.formats.utterances import Utterances, read_labels
 from ser.statistics.moments import Moments, Policy, measure_speakers, stack
 
@@ -216,5 +216,5 @@ def write_calibrated(path: str | Path, predictions: Utterances, blocks: list, ma
     }
     columns |= {target: pa.array(values[:, t]) for t, target in enumerate(predictions.targets)}
     table = pa.table(columns).replace_schema_metadata(made_from)
-    with atomic(path) as temporary:  # predictions hardly repeat: looking for repetitions takes half of the time
-        pq.write_table(table, temporary, write_page_checksum=True, use_dictionary=list(columns)[:3])
+    # Predictions hardly repeat: looking for repetitions takes half of the time.
+    write_parquet(path, table, use_dictionary=list(columns)[:3])

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ser.config.calibration_methods import Method, count_labelled, read_methods
 from ser.evaluation.calibration_inputs import read_cut
 from ser.evaluation.cells import build_cells
 from ser.evaluation.observations import name_draw
 from ser.files import DataError, read_json, sha256, write_json
-from ser.formats.parquet import read_parquet
+from ser.formats.parquet import read_parquet, read_schema
 from ser.formats.utterances import find_rows, find_runs, read_labels, read_values
 from ser.statistics.moments import Policy
 
@@ -110,7 +109,7 @@ def check_choices(path: str, labels: dict[str, str]) -> None:
 
 def check_sources(path: Path, labels: dict[str, str], enrolled: dict[str, str], choices: str) -> None:
     """Stop unless a file of calibrated predictions was made from these labels and choices, and no others."""
-    made_from = pq.read_schema(path).metadata or {}
+    made_from = read_schema(path).metadata or {}
     read, read_enrolled = (json.loads(made_from.get(key, b"{}")) for key in (b"labels", b"enrolment_labels"))
     if read != labels:
         raise DataError(

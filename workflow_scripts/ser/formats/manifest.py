@@ -35,8 +35,11 @@ def write_if_changed(path: Path, text: str) -> bool:
 
 def read(path: str | Path) -> list[Utterance]:
     """The utterances of a manifest, in its order (sorted by id)."""
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = csv.reader(file)
-        if next(rows, None) != list(Utterance._fields):
-            raise DataError(f"{path}: is not a manifest; delete it and run again")
-        return [Utterance(*row) for row in rows]
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            if next(rows, None) == list(Utterance._fields):
+                return [Utterance(*row) for row in rows]
+    except (csv.Error, UnicodeDecodeError, TypeError) as error:
+        raise DataError(f"{path}: is damaged ({error}); delete it and run again") from error
+    raise DataError(f"{path}: is not a manifest; delete it and run again")

@@ -14,6 +14,7 @@ from ser.formats.tfrecord import Record
 from ser.heads.features import read_blocks
 from ser.heads.inputs import choose, read_speakers
 from ser.heads.model import apply_together
+from ser.heads.model_file import check_model_file
 
 _BATCH = 64
 _VECTOR = pa.list_(pa.float32())
@@ -24,6 +25,7 @@ def load_heads(paths: dict[int, str]) -> dict[int, keras.Model]:
     models = {}
     for seed, path in paths.items():
         try:
+            check_model_file(path)
             models[seed] = keras.saving.load_model(path, compile=False, safe_mode=True)
         except Exception as error:  # Keras raises whatever zipfile, h5py and json do
             raise DataError(f"{path}: is not a model that can be loaded ({error}); delete it and run again") from error

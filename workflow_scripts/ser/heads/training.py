@@ -2,7 +2,6 @@
 
 import csv
 import os
-import shutil
 from dataclasses import dataclass, field
 
 import keras
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from ser.config.ablation import Ablation
 from ser.files import DataError, atomic
+from ser.formats.curves import clear_curves, rename_curves
 from ser.heads.features import Shape, batch, naming_damage, read_shape
 from ser.heads.inputs import read_speakers
 from ser.heads.model import apply_together, build_head, find_layer, join_heads, set_statistics
@@ -60,6 +60,8 @@ def train_ablation(
     curves of all seeds in TensorBoard's format.
     """
     settings = ablation.training
+    for seed in seeds if tensorboard else ():
+        clear_curves(f"{tensorboard}/seed-{seed}", 3)
     shape = read_shape(train.embeddings)
     if shape is None:
         raise DataError("every training utterance was set aside: see results/metadata/rejected.csv")
@@ -107,11 +109,11 @@ def train_ablation(
 
 
 def _log_curves(rows: list[tuple], folder: str) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier training
     with tf.summary.create_file_writer(folder).as_default():
         for epoch, target, loss, validation_ccc, _ in rows:
             tf.summary.scalar(f"{target}/loss", float(loss), epoch)
             tf.summary.scalar(f"{target}/validation_ccc", float(validation_ccc), epoch)
+    rename_curves(folder)
 
 
 def ccc_loss(labels: tf.Tensor, predictions: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

@@ -20,6 +20,7 @@ from torch.cuda import device_count
 from tqdm import tqdm
 
 from ser.files import DataError, atomic
+from ser.formats.curves import clear_curves, rename_curves
 
 # TensorBoard's writer would import TensorFlow where that is installed: 3 s and 0.5 GB of a job, to no use here
 sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
@@ -96,8 +97,8 @@ class Trainer:
         model, optimizer = self.accelerator.prepare(task.model, optimizer)
         main = self.accelerator.is_main_process
         if main:
-            for path in () if self.curve else self.tensorboard.glob("events.*"):  # of an earlier run
-                path.unlink()
+            if not self.curve:
+                clear_curves(self.tensorboard, 2)
             self.writer = SummaryWriter(self.tensorboard, purge_step=first + 1)
         if not self.curve:
             self._evaluate(model, 0, 0, 0.0)
@@ -131,6 +132,7 @@ class Trainer:
             task.model.load_state_dict(self.best["state"])
         if main:
             self.writer.close()
+            rename_curves(self.tensorboard)
 
     def write_curve(self, path: str | Path) -> None:
         """Write the curve as CSV."""

@@ -5,8 +5,9 @@ import json
 from ser.config.ablation import Ablation
 from ser.config.finetuning import describe_method, name_encoder
 from ser.config.tuning_grid import apply_winner
-from ser.files import read_json, write_text
+from ser.files import check_digests, read_json, write_text
 from ser.formats.csv_files import read_rows
+from ser.text import escape_markdown
 
 FRONT = """---
 library_name: keras
@@ -41,6 +42,7 @@ def write_model_cards(
         paths: the card to write of each ablation
     """
     made, splits = read_json(provenance), read_json(protocol)["splits"]
+    check_digests([table], made.get("tables", {}), provenance)
     rows = read_rows(table)
     for ablation, path in paths.items():
         settings = Ablation.read(made["ablations"][ablation])
@@ -96,7 +98,7 @@ No speaker is in two splits; training stopped on validation speakers.
 
 ## Encoder
 
-{chr(10).join(f"- {name}: {value}" for name, value in encoder.items() if value is not None and name != "origin")}
+{chr(10).join(describe_encoder(encoder))}
 {format_tuning(settings, tuned)}
 ## Scores
 
@@ -105,6 +107,12 @@ Means over {len(made["config"]["seeds"])} seeds, with 95 % bootstrap intervals o
 {format_scores(rows)}
 
 {LIMITS}"""
+
+
+def describe_encoder(card: dict) -> list[str]:
+    """An encoder's card as lines of Markdown: it may come from elsewhere, and is shown as text."""
+    shown = {key: value for key, value in card.items() if value is not None and key != "origin"}
+    return [f"- {escape_markdown(key)}: {escape_markdown(value)}" for key, value in shown.items()]
 
 
 def format_tuning(settings: Ablation, tuned: dict[str, dict]) -> str:

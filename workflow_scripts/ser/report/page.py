@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from ser.config.finetuning import FOLDER
 from ser.evaluation.cells import ORACLE
-from ser.files import read_json, write_text
+from ser.files import check_digests, read_json, write_text
 from ser.report import datasets, run, speaker_map, summary
 from ser.report.charts import make_plots
 from ser.statistics.intervals import MIN_SPEAKERS
@@ -46,6 +46,7 @@ def write_report(
         results: the results folder, whose benchmarks are read as far as they are there
     """
     provenance = read_json(tables["provenance"])
+    check_digests(tables.values(), provenance.get("tables", {}), tables["provenance"])
     config = provenance["config"]
     targets, label_range = config["corpus"]["targets"], config["corpus"]["label_range"]
     calibration = _pick_calibration(config)
@@ -173,6 +174,7 @@ def render(page: dict, content: dict) -> str:
     parts = {
         "css": Markup((PAGE / "page.css").read_text(encoding="utf-8")),
         "script": Markup((PAGE / "page.js").read_text(encoding="utf-8")),
+        "licences": (PAGE / "page.licences.txt").read_text(encoding="utf-8"),
         "vega": Markup(vl_convert.javascript_bundle()),
         "data": Markup(dump_script(content)),
     }

@@ -1,6 +1,6 @@
 """Two runs of a study: which cells of the ablation table changed, by how much, and what can account for it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from ser.formats import manifest
 from ser.formats.csv_files import read_rows
 from ser.tracing.explanation import KEY
 from ser.tracing.provenance import TABLE, read_provenance
+from ser.tracing.study import check_names
 
 METRICS = ("o_ccc", "a_ccc", "delta_o_ccc", "delta_a_ccc")
 # What says where something is, how fast it is made or what is refused: if it matters, the content differs too.
@@ -77,12 +78,12 @@ def summarise(results: str | Path) -> dict:
     """What a comparison needs of a results folder; kept as JSON it outlives the folder."""
     results = Path(results)
     made = read_provenance(results)
-    folders = sorted(path for path in (results / "manifests").iterdir() if path.is_dir())
+    index = read_json(results / "manifests/index.json")
     encoders = sorted({ablation["encoder"] for ablation in made["ablations"].values()})
     return {
         "provenance": made,
-        "audio": {folder.name: dict(_list_audio(folder)) for folder in folders},
-        "labels": {folder.name: dict(_list_labels(folder)) for folder in folders},
+        "audio": {split: dict(_list_audio(results, split, found)) for split, found in index["shards"].items()},
+        "labels": {split: dict(_list_labels(results, split)) for split in index["shards"]},
         "encoders": {name: read_json(results / f"encoders/{name}/card.json")["weights_sha256"] for name in encoders},
         "table": read_rows(results / TABLE),
     }
@@ -98,18 +99,40 @@ def read_summary(path: str | Path) -> dict:
         summary = read_json(path)
     except DataError:
         summary = None
-    if not isinstance(summary, dict) or set(summary) != PARTS:
+    if not isinstance(summary, dict) or set(summary) != PARTS or not _is_whole(summary):
         raise DataError(f"{path}: is no summary; make one of a results folder with --save")
     return summary
 
 
-def _list_audio(folder: Path) -> Iterator[tuple[str, str]]:
-    for shard in sorted(folder.glob("shard-*.csv")):
-        yield from ((row.utterance_id, row.sha256) for row in manifest.read(shard))
+def _is_whole(summary: dict) -> bool:
+    """Whether the parts of a summary are what `summarise` makes, as far as a comparison relies on it."""
+    made, cells = summary["provenance"], summary["table"]
+    try:
+        check_names(made, Path())
+        list(_flatten(made))
+        settings = [*made["ablations"].values(), *made["config"]["encoders"].values(), *made["code"].values()]
+        settings += [made["packages"], made["config"]["calibration"]]
+        texts = [summary["encoders"], *summary["audio"].values(), *summary["labels"].values(), *cells]
+        fit = isinstance(cells, list) and all(isinstance(each, dict) for each in [*settings, *texts])
+        fit = fit and all(isinstance(value, str) for each in texts for value in each.values())
+        fit = fit and all(isinstance(each.get("splits", []), list) for each in made["config"]["encoders"].values())
+        for row in cells:
+            fit = fit and set(KEY) <= set(row)
+            for name in METRICS:
+                _ = [_read_number(row, key) for key in (name, f"{name}_low", f"{name}_high")]
+    except (DataError, KeyError, TypeError, ValueError, AttributeError):
+        return False
+    return fit
 
 
-def _list_labels(folder: Path) -> Iterator[tuple[str, str]]:
-    for utterance, *values in (row.values() for row in read_rows(folder / "labels.csv")):
+def _list_audio(results: Path, split: str, shards: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for shard in sorted(shards):
+        rows = manifest.read(results / f"manifests/{split}/shard-{shard}.csv")
+        yield from ((row.utterance_id, row.sha256) for row in rows)
+
+
+def _list_labels(results: Path, split: str) -> Iterator[tuple[str, str]]:
+    for utterance, *values in (row.values() for row in read_rows(results / f"manifests/{split}/labels.csv")):
         yield utterance, ", ".join(values)  # speaker and labels
 
 

@@ -2,20 +2,27 @@
 
 import importlib.metadata
 import platform
+import shlex
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from ser.files import DataError, read_json, sha256, write_json
+from ser.files import DataError, name_path, read_json, sha256, write_json
 from ser.tracing.sources import find_sources
 
 WORKFLOW = Path(__file__).parents[3]
 NAME = "provenance.json"
 TABLE = "ablation_table.csv"
+_PARTS = {"config", "ablations", "code", "packages", "python", "git"}
 
 
 def record_provenance(
-    config: dict, ablations: dict, scripts: Iterable[str], table: str | Path, path: str | Path
+    config: dict,
+    ablations: dict,
+    scripts: Iterable[str],
+    table: str | Path,
+    path: str | Path,
+    beside: Iterable[str | Path] = (),
 ) -> None:
     """Write what made the tables: `config`, `ablations`, `code`, `packages`, `python`, `git`, and which table it was.
 
@@ -25,19 +32,36 @@ def record_provenance(
         config: with its defaults filled in; `ablations` are those of it as `config.resolve_ablations` returns them
         scripts: names of the workflow's scripts that the tables depend on
         table: the ablation table, of which `table_sha256` is kept
+        beside: other tables; `tables` has the SHA-256 of all by name
     """
     write_json(
         path,
         {
-            "config": config,
+            "config": name_paths(config),
             "ablations": ablations,
             "code": digest_code(scripts),
             "packages": list_packages(),
             "python": platform.python_version(),
             "git": describe_commit(WORKFLOW),
             "table_sha256": sha256(table),
+            "tables": {Path(each).name: sha256(each) for each in (table, *beside)},
         },
     )
+
+
+def name_paths(config: dict) -> dict:
+    """A config with the folders that it names as results that are passed on have them."""
+    named = dict(config)
+    for section, key in (("encoders", "base"), ("pseudo_labels", "centroids")):
+        if section in config:
+            entries = config[section].items()
+            named[section] = {
+                name: options | {key: name_path(options[key])} if key in options else options
+                for name, options in entries
+            }
+    if "corpus" in config:
+        named["corpus"] = config["corpus"] | {"folder": name_path(config["corpus"]["folder"])}
+    return named
 
 
 def read_provenance(results: Path) -> dict:
@@ -50,6 +74,8 @@ def read_provenance(results: Path) -> dict:
         if not file.is_file():
             raise DataError(f"{file}: is not there; make it with: {command_for([path], results)}")
     made = read_json(path)
+    if not isinstance(made, dict) or not set(made) >= _PARTS:
+        raise DataError(f"{path}: is no provenance of a run; delete it and run again")
     if made.get("table_sha256") != sha256(table):
         raise DataError(
             f"{path}: is of another table than {table} is now, so that config and code of this one are not known; "
@@ -105,5 +131,7 @@ def _ask_git(folder: Path, *arguments: str) -> str | None:
 def command_for(paths: Iterable[Path], results: Path) -> str:
     """The command line that makes files of a results folder."""
     folder = results.resolve().parent
-    names = " ".join(path.resolve().relative_to(folder).as_posix() for path in paths)
-    return f"snakemake --snakefile {WORKFLOW / 'Snakefile'} --directory {folder} --cores 2 {names}"
+    # Not resolved one by one: a link in the results stays the name of a result. A name like an option is none.
+    names = [f"{results.resolve().name}/{path.relative_to(results).as_posix()}" for path in paths]
+    command = ["snakemake", "--snakefile", WORKFLOW / "Snakefile", "--directory", folder, "--cores", 2, *names]
+    return shlex.join(map(str, command))

@@ -1,5 +1,6 @@
 """A finished study: what its results folder says of itself, and the files that its figures come from."""
 
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -8,8 +9,25 @@ from ser.config.calibration_methods import Method, count_labelled, read_methods
 from ser.config.encoders import resolve_encoders
 from ser.config.finetuning import name_encoder
 from ser.config.similarities import SIMILARITIES
-from ser.files import read_json
-from ser.tracing.provenance import read_provenance
+from ser.files import DataError, read_json
+from ser.tracing.provenance import NAME, read_provenance
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def check_names(made: dict, path: Path) -> None:
+    """Raise DataError for a provenance whose names are none that a config can have: they are parts of paths."""
+    try:
+        config = made["config"]
+        names = [*made["ablations"], *config["encoders"], *config["corpus"].get("targets", []), config["baseline"]]
+        names += [method["name"] for method in config["calibration"]["methods"]]
+        names += [settings["encoder"] for settings in made["ablations"].values()]
+        fit = all(isinstance(name, str) and _NAME.fullmatch(name) for name in names)
+        fit = fit and all(type(seed) is int and seed >= 0 for seed in config["seeds"])
+    except (KeyError, TypeError, AttributeError):
+        fit = False
+    if not fit:
+        raise DataError(f"{path}: has names or seeds that no config can have; it is damaged, or no run wrote it")
 
 
 class Study:
@@ -18,6 +36,7 @@ class Study:
     def __init__(self, results: str | Path):
         self.results = Path(results)
         self.made = read_provenance(self.results)
+        check_names(self.made, self.results / NAME)
         self.config = self.made["config"]
         self.ablations = {name: Ablation.read(values) for name, values in self.made["ablations"].items()}
         self.seeds, self.targets = self.config["seeds"], self.config["corpus"]["targets"]

@@ -1,0 +1,111 @@
+"""A HuBERT's `config.json`: the keys that decide its encoder, each within what a HuBERT can be.
+
+Everything else that a config may hold (code of its own, kernels, quantisation, other files, heads) is left out, and
+what would not fit a machine is refused before anything is built of it.
+"""
+
+import logging
+import math
+from itertools import pairwise
+from pathlib import Path
+
+from transformers import HubertConfig
+
+from ser.audio.frames import HOP
+from ser.files import DataError, read_json
+
+log = logging.getLogger(__name__)
+
+MOST_PARAMETERS = 4_000_000_000  # the largest HuBERT that was published has a quarter of it
+INTEGERS = {
+    "hidden_size": (1, 16_384),
+    "num_hidden_layers": (1, 256),
+    "num_attention_heads": (1, 256),
+    "intermediate_size": (1, 65_536),
+    "num_conv_pos_embeddings": (1, 4_096),
+    "num_conv_pos_embedding_groups": (1, 4_096),
+    "mask_time_length": (1, 10_000),
+    "mask_time_min_masks": (0, 10_000),
+    "mask_feature_length": (1, 10_000),
+    "mask_feature_min_masks": (0, 10_000),
+}
+LISTS = {"conv_dim": (1, 16_384), "conv_stride": (1, 320), "conv_kernel": (1, 1_024)}  # one for each convolution
+MOST_CONVOLUTIONS = 32
+SHARES = ("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout", "final_dropout")
+SHARES += ("layerdrop", "mask_time_prob", "mask_feature_prob")
+POSITIVE = ("layer_norm_eps", "initializer_range")  # up to 1
+SWITCHES = ("feat_proj_layer_norm", "conv_bias", "conv_pos_batch_norm", "do_stable_layer_norm", "apply_spec_augment")
+CHOICES = {
+    "hidden_act": ("gelu",),
+    "feat_extract_activation": ("gelu",),
+    "feat_extract_norm": ("group", "layer"),
+    "adapter_attn_dim": (None,),
+}
+
+
+def read_config(folder: Path) -> HubertConfig:
+    """The configuration of a folder; a DataError names the file and key of what no HuBERT of this workflow has."""
+    path = folder / "config.json"
+    if not path.exists():
+        raise DataError(f"{folder}: has no config.json; expected a HuBERT in Hugging Face format")
+    values = read_json(path)
+    kind = values.get("model_type") if isinstance(values, dict) else None
+    if kind != "hubert":
+        raise DataError(f"{path}: model_type is {kind!r}, expected 'hubert'")
+    if values.get("auto_map"):
+        log.warning("%s: auto_map names code of the model's own, which is not run", path)
+    known = {*INTEGERS, *LISTS, *SHARES, *POSITIVE, *SWITCHES, *CHOICES}
+    kept = {key: value for key, value in values.items() if key in known}
+    for key, value in kept.items():
+        if expected := _find_fault(key, value):
+            raise DataError(f"{path}: {key} is {str(value)[:100]!r}, expected {expected}")
+    # Defaults are known to fit; the rest is checked before transformers sees it.
+    shape = HubertConfig().to_dict() | kept
+    _check_shape(path, shape)
+    try:
+        return HubertConfig.from_dict(kept)
+    except Exception as error:  # the classes of errors differ between transformers' validators
+        raise DataError(f"{path}: is no HuBERT configuration: {error}") from error
+
+
+def _find_fault(key: str, value) -> str | None:
+    """What was expected, where a value is something else."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    number = whole or isinstance(value, float)
+    if key in INTEGERS:
+        low, high = INTEGERS[key]
+        return None if whole and low <= value <= high else f"an integer from {low} to {high}"
+    if key in LISTS:
+        low, high = LISTS[key]
+        fit = isinstance(value, list) and 1 <= len(value) <= MOST_CONVOLUTIONS
+        fit = fit and all(isinstance(each, int) and low <= each <= high for each in value)
+        return None if fit else f"a list of integers from {low} to {high}, {MOST_CONVOLUTIONS} at most"
+    if key in SHARES:
+        return None if number and 0 <= value <= 1 else "a number from 0 to 1"
+    if key in POSITIVE:
+        return None if number and 0 < value <= 1 else "a number above 0, at most 1"
+    if key in SWITCHES:
+        return None if isinstance(value, bool) else "true or false"
+    allowed = CHOICES[key]
+    return None if value in allowed else f"{' or '.join(map(repr, allowed))}, as in every HuBERT"
+
+
+def _check_shape(path: Path, shape: dict) -> None:
+    """Raise DataError for sizes that do not fit each other, or a machine."""
+    width, layers, kernels, groups = (
+        shape[key] for key in ("hidden_size", "num_hidden_layers", "conv_kernel", "num_conv_pos_embedding_groups")
+    )
+    if len({len(shape[key]) for key in LISTS}) > 1:
+        raise DataError(f"{path}: conv_dim, conv_stride and conv_kernel differ in length: one convolution has one each")
+    if math.prod(shape["conv_stride"]) != HOP:
+        raise DataError(f"{path}: conv_stride multiplies to {math.prod(shape['conv_stride'])}, expected {HOP} (50 Hz)")
+    if width % shape["num_attention_heads"]:
+        raise DataError(f"{path}: hidden_size {width} is no multiple of num_attention_heads")
+    if width % groups:
+        raise DataError(f"{path}: hidden_size {width} is no multiple of num_conv_pos_embedding_groups")
+    widths = [1, *shape["conv_dim"]]
+    convolutions = sum(a * b * kernel for (a, b), kernel in zip(pairwise(widths), kernels, strict=True))
+    position = width * width // groups * shape["num_conv_pos_embeddings"]
+    parameters = convolutions + position + layers * width * (4 * width + 2 * shape["intermediate_size"])
+    if parameters > MOST_PARAMETERS:
+        raise DataError(f"{path}: makes a model of {parameters:.2g} parameters, expected {MOST_PARAMETERS:.0g} at most")
