@@ -37,6 +37,7 @@ rule all:
         "results/provenance.json",
         expand("results/models/{ablation}/README.md", ablation=ABLATIONS),
         "results/speaker_table.csv",
+        GROUP_TABLES,
         "results/label_shift.csv",
         "results/metadata/utterances.parquet",
         "results/metadata/rejected.csv",

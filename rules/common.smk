@@ -1,8 +1,9 @@
 # What every stage uses: the checked config, the index of the corpus, and the names of files that several stages share.
 #
 # Needs   config.yaml, the corpus and the encoder folders it names
-# Makes   results/manifests/{split}/shard-{shard}.csv, results/manifests/{split}/labels.csv (while the workflow is read,
-#         unless another run is at work here; what an earlier index wrote and this one does not goes when jobs start)
+# Makes   results/manifests/{split}/shard-{shard}.csv, results/manifests/{split}/labels.csv and, with `corpus.groups`,
+#         results/manifests/{split}/groups.csv (while the workflow is read, unless another run is at work here; what an
+#         earlier index wrote and this one does not goes when jobs start)
 #
 # What one stage alone uses stands in its own file, above its rule. (A function's arguments are given a line each
 # there: Snakemake's linter takes a file for mixed up where it finds functions beside rules, in one line.)
@@ -72,6 +73,8 @@ except DataError as error:
 
 SEEDS = config["seeds"]
 TARGETS = config["corpus"]["targets"]
+# Wanted where the config names groups of speakers.
+GROUP_TABLES = ["results/group_table.csv"] if config["corpus"]["groups"] else []
 TEST_SPLITS = INDEX.test_splits
 SHARDS = INDEX.shards | INDEX.recordings
 EVALUATED_SPLITS = ["validation", *TEST_SPLITS]
@@ -160,9 +163,12 @@ def encoder_digest(wildcards):
 
 def makes(path):
     """Whether a job of the present config makes a file."""
-    matches = (
-        product.match(path) for each in workflow.rules for product in each.products()
-    )
+    makers = [
+        each
+        for each in workflow.rules
+        if GROUP_TABLES or "results/group_table.csv" not in each.output
+    ]
+    matches = (product.match(path) for each in makers for product in each.products())
     return any(is_in_corpus(**match.groupdict()) for match in matches if match)
 
 

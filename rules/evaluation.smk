@@ -4,10 +4,11 @@
 #         results/labels/{split}.parquet, results/encoders/{encoder}/card.json and heard.txt,
 #         results/manifests/{split}/shard-{shard}.csv of test splits; where a method compares them,
 #         results/speakers/… and results/encoder_summaries/{encoder}/{split}.parquet; where a method enrols speakers with
-#         labels, results/manifests/{split}/enrolment_labels.csv
+#         labels, results/manifests/{split}/enrolment_labels.csv; with `corpus.groups`,
+#         results/manifests/{split}/groups.csv
 # Makes   results/calibration/{ablation}/choices.json, results/calibrated/{ablation}/seed-{seed}/{split}.parquet,
 #         results/protocol.json, results/ablation_table.csv, results/contrast_table.csv, results/speaker_table.csv,
-#         results/speaker_summary.csv, results/enrolment_curve.csv,
+#         results/speaker_summary.csv, results/enrolment_curve.csv, with `corpus.groups` results/group_table.csv,
 #         results/label_shift.csv, results/label_shift_correlations.csv, results/label_shift.svg
 
 POLICY = {
@@ -222,6 +223,45 @@ rule score:
         "Scoring {params.splits}"
     script:
         "../workflow_scripts/score.py"
+
+
+rule score_groups:
+    """Score groups of speakers (config: corpus.groups), and the gaps between them."""
+    input:
+        protocol="results/protocol.json",
+        groups=expand("results/manifests/{split}/groups.csv", split=EVALUATED_SPLITS),
+        train_labels="results/labels/train.parquet",
+        labels=expand("results/labels/{split}.parquet", split=EVALUATED_SPLITS),
+        calibrated=expand(
+            CALIBRATED, ablation=ABLATIONS, seed=SEEDS, split=EVALUATED_SPLITS
+        ),
+    output:
+        report(
+            "results/group_table.csv",
+            caption="report/group_table.rst",
+            category="Groups",
+        ),
+    log:
+        "results/logs/score_groups/score_groups.log",
+    benchmark:
+        "results/benchmarks/score_groups/score_groups.tsv"
+    conda:
+        "../envs/evaluation.yaml"
+    resources:
+        mem_mb=4000,
+    params:
+        *library("score_groups.py"),
+        splits=EVALUATED_SPLITS,
+        digests=[INDEX.groups.get(split) for split in EVALUATED_SPLITS],
+        ablations=list(ABLATIONS),
+        methods=config["calibration"]["methods"],
+        targets=TARGETS,
+        baseline=config["baseline"],
+        policy=POLICY,
+    message:
+        "Scoring groups of speakers of {params.splits}"
+    script:
+        "../workflow_scripts/score_groups.py"
 
 
 rule study_label_shift:

@@ -14,6 +14,7 @@ BESIDE_THE_TABLE = {
     "export_predictions.py",
     "prune.py",
     "record_provenance.py",
+    "score_groups.py",
     "study_label_shift.py",
     "write_model_cards.py",
     "write_report.py",

@@ -18,6 +18,7 @@ rule report:
         speaker_table="results/speaker_table.csv",
         speaker_summary="results/speaker_summary.csv",
         enrolment_curve="results/enrolment_curve.csv",
+        group_table=GROUP_TABLES,
         label_shift="results/label_shift.csv",
         label_shift_correlations="results/label_shift_correlations.csv",
         utterances="results/metadata/utterances.parquet",

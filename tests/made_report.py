@@ -82,6 +82,8 @@ def report(made: MadeResults, path: Path, **changes) -> str:
     tables = {name: str(root / f"{name}.csv") for name in TABLES}
     tables |= {"utterances": str(root / "metadata/utterances.parquet"), "rejected": str(root / "metadata/rejected.csv")}
     tables |= {name: str(root / f"{name}.json") for name in ("protocol", "provenance")}
+    if (root / "group_table.csv").is_file():
+        tables["group_table"] = str(root / "group_table.csv")
     given = {
         "tables": tables,
         "choices": {ablation: made.choices(ablation) for ablation in made.ablations},
@@ -98,7 +100,9 @@ def report(made: MadeResults, path: Path, **changes) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def make_study(folder: Path, rejected: int = 1, withheld: tuple[str, ...] = (), **options) -> MadeResults:
+def make_study(
+    folder: Path, rejected: int = 1, withheld: tuple[str, ...] = (), groups: dict | None = None, **options
+) -> MadeResults:
     """Made results with these options of `MadeResults`, with all that the report reads; some splits have no labels."""
     made = MadeResults(folder, **options)
     for split in withheld:
@@ -108,6 +112,8 @@ def make_study(folder: Path, rejected: int = 1, withheld: tuple[str, ...] = (), 
         write_parquet(made.labels(split), table)
         made.cut_labels(split)
     made.evaluate()
+    if groups:
+        made.score_groups(groups)
     made.study()
     complete(made, rejected)
     return made

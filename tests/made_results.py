@@ -5,6 +5,7 @@ differ within a speaker by a score that predictions see with noise.
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import pyarrow as pa
 
 from ser.config.ablation import Ablation
 from ser.evaluation.calibration import calibrate_split, choose_calibration
+from ser.evaluation.groups import score_groups
 from ser.evaluation.label_shift import study_label_shift
 from ser.evaluation.protocol import check_protocol
 from ser.evaluation.tables import score_runs
-from ser.files import write_json
+from ser.files import write_json, write_text
 from ser.formats.csv_files import format_rows
 from ser.formats.parquet import read_parquet, write_parquet
 
@@ -244,6 +246,27 @@ class MadeResults:
             "enrolment_curve": str(self.root / "enrolment_curve.csv"),
         }
         score_runs(**given | changes)
+
+    def score_groups(self, groups: dict[str, Callable[[int], str]], **changes) -> None:
+        """The group table: of each column of groups the value of a speaker by its number in the split."""
+        files = {split: self.root / f"manifests/{split}/groups.csv" for split in self.evaluated}
+        for split, file in files.items():
+            speakers = dict.fromkeys(read_parquet(self.labels(split))["speaker_id"].to_pylist())
+            rows = [(name, *(value(n) for value in groups.values())) for n, name in enumerate(speakers)]
+            write_text(file, format_rows(["speaker_id", *groups], rows))
+        given = {
+            "groups": {split: str(file) for split, file in files.items()},
+            "labels": {split: self.labels(split) for split in self.evaluated},
+            "train_labels": self.labels("train"),
+            "calibrated": self.calibrated(),
+            "ablations": list(self.ablations),
+            "methods": self.methods,
+            "targets": self.targets,
+            "baseline": "baseline",
+            "policy": POLICY,
+            "path": str(self.root / "group_table.csv"),
+        }
+        score_groups(**given | changes)
 
     def evaluate(self) -> None:
         """All stages of evaluation, in order."""

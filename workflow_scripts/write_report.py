@@ -23,7 +23,8 @@ write_report(
             ),
             *("utterances", "rejected", "protocol", "provenance"),
         )
-    },
+    }
+    | ({"group_table": files.group_table[0]} if files.group_table else {}),
     choices={Path(path).parts[-2]: path for path in files.choices},
     cards={Path(path).parts[-2]: path for path in files.cards},
     training={Path(path).parts[-2]: path for path in files.training},

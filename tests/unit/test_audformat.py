@@ -170,6 +170,26 @@ def test_a_header_runs_no_code(tmp_path):
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("storage_format", ["csv", "parquet"])
+@pytest.mark.parametrize("speaker_scheme", ["table", "labels"])
+def test_groups_are_columns_of_files_or_of_the_speakers_scheme(tmp_path, storage_format, speaker_scheme):
+    database = make_database(speaker_scheme)
+    database["files"]["accent"] = audformat.Column()
+    database["files"]["accent"].set(["north", None] * 4)  # of each speaker's second file nothing is said
+    columns = {"years": "age"}
+    settings = save(database, tmp_path, storage_format, groups=["years", "accent"], columns=columns)
+    ages = {3: "31", 8: "40", 11: "25", 12: "60"} if speaker_scheme == "table" else dict.fromkeys(SPLIT_OF, "31")
+    assert read_corpus(settings).groups == {str(number): (age, "north") for number, age in ages.items()}
+
+
+def test_a_speaker_of_whom_the_scheme_says_nothing(tmp_path):
+    database = make_database("labels")
+    database.schemes["speaker"].replace_labels({n: {"sex": None if n == 3 else "f"} for n in SPLIT_OF})
+    assert read_corpus(save(database, tmp_path, groups=["sex"])).groups["3"] == ("unknown",)
+    with pytest.raises(DataError, match="nor the scheme of 'speaker' has a column 'gender'; set corpus.columns"):
+        read_corpus(save(database, tmp_path, groups=["gender"]))
+
+
 HEADERS = {
     "tables as a list": ("tables: [a]", "names no tables"),
     "a table that is none": ("tables: {emotion: 3}", "'emotion' is no table of an audformat database"),

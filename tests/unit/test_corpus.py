@@ -14,6 +14,7 @@ SETTINGS = {
     "targets": ["valence", "arousal"],
     "label_range": [1, 7],
     "unknown_speakers": ["Unknown"],
+    "groups": [],
     "shards": 2,
 }
 HEADER = ["file", "speaker", "split", "valence", "arousal"]
@@ -161,6 +162,43 @@ def test_msp_podcast(tmp_path, sheet, validation):
 def test_msp_podcast_without_a_sheet(tmp_path):
     with pytest.raises(DataError, match="holds neither labels_consensus.csv nor labels_concensus.csv"):
         read_corpus(SETTINGS | {"folder": str(tmp_path), "layout": "msp_podcast"})
+
+
+def read_groups(folder, cells, groups=("sex",)):
+    """The groups of speakers s 1 (train; rows 2 and 3) and s/2 (validation), whose rows have these cells."""
+    rows = [[*GOOD[0], cells[0]], ["a2.wav", *GOOD[0][1:], cells[1]], [*GOOD[1], cells[2]]]
+    return read_corpus(write(folder, [*HEADER, "sex"], rows) | {"groups": list(groups)}).groups
+
+
+def test_groups_are_of_speakers(tmp_path):
+    assert read_groups(tmp_path, ["f", "f", "m"]) == {"s 1": ("f",), "s/2": ("m",)}
+    assert read_groups(tmp_path, ["f", "f", "m"], ()) == {}
+
+
+def test_a_blank_cell_says_nothing_of_a_speaker(tmp_path):
+    assert read_groups(tmp_path, ["", "f", ""]) == {"s 1": ("f",), "s/2": ("unknown",)}
+    assert read_groups(tmp_path, ["f", "Unknown", "unknown"]) == {"s 1": ("f",), "s/2": ("unknown",)}
+
+
+@pytest.mark.parametrize(
+    ("cells", "groups", "message"),
+    [
+        (["f", "m", "m"], ["sex"], "row [23]: sex of speaker 's 1' is '[fm]', but '[fm]' in row [23]; a group is made"),
+        (["f", "f", "m\n"], ["gender"], "column 'gender' is missing; the header has .*'sex'"),
+        (["f", "a\tb", "m"], ["sex"], r"row 3: sex 'a\\tb' has the character U\+0009"),
+    ],
+    ids=["two values", "no such column", "control characters"],
+)
+def test_groups_that_cannot_be_are_named(tmp_path, cells, groups, message):
+    with pytest.raises(DataError, match=message):
+        read_groups(tmp_path, cells, groups)
+
+
+def test_msp_podcast_has_a_gender(tmp_path):
+    settings = write(tmp_path, MSP_HEADER, MSP_ROWS, f"Labels/{MSP_SHEETS[0]}") | {"layout": "msp_podcast"}
+    for name in ("gender", "Gender"):
+        corpus = read_corpus(settings | {"groups": [name]})
+        assert corpus.groups == {"12": ("Female",), "13": ("Male",), "14": ("Male",), "15": ("Male",)}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import yaml
 from ser.config.ablations import resolve_ablations
 from ser.config.encoders import resolve_encoders
 from ser.config.schema import check
+from ser.evaluation.groups import GROUP_COLUMNS
 from ser.evaluation.label_shift import CORRELATION_COLUMNS, SHIFT_COLUMNS
 from ser.evaluation.recording_scores import SPEAKER_COLUMNS as RECORDINGS_SPEAKER_COLUMNS
 from ser.evaluation.tables import CONTRAST_COLUMNS, SPEAKER_COLUMNS, SUMMARY_COLUMNS, TABLE_COLUMNS
@@ -34,6 +35,7 @@ COLUMNS = {
     "contrast_table.csv": CONTRAST_COLUMNS,
     "speaker_table.csv": SPEAKER_COLUMNS,
     "speaker_summary.csv": SUMMARY_COLUMNS,
+    "group_table.csv": GROUP_COLUMNS,
     "label_shift.csv": SHIFT_COLUMNS,
     "label_shift_correlations.csv": CORRELATION_COLUMNS,
     "scored/{name}.speakers.csv": RECORDINGS_SPEAKER_COLUMNS,

@@ -22,6 +22,7 @@ SETTINGS = {
     "targets": list(TARGETS),
     "label_range": [1, 7],
     "unknown_speakers": ["Unknown"],
+    "groups": [],
     "shards": 2,
 }
 SPEAKERS = {"train": 3, "validation": 1, "test": 2}
@@ -193,6 +194,26 @@ def test_an_empty_encoder_folder_is_named(corpus, tmp_path):
     (tmp_path / "encoder").mkdir()
     with pytest.raises(DataError, match="config: encoders.mine.base: encoder: has no config.json"):
         index.build(SETTINGS, {"mine": {"base": "encoder", "revision": "main"}})
+
+
+def test_groups_lie_apart_from_manifests_and_labels(corpus):
+    settings = SETTINGS | {"groups": ["gender"]}
+    rows = [row | {"gender": "fm"[int(row["speaker"][-1])]} for row in read_sheet(corpus) if row["split"] == "test"]
+    others = [row | {"gender": ""} for row in read_sheet(corpus) if row["split"] != "test"]
+    write_sheet(corpus, [*rows, *others])
+    first, before = index.build(settings, {}), stamps(index.FOLDER)
+    assert (index.FOLDER / "test/groups.csv").read_text() == "speaker_id,gender\ntest 0,f\ntest 1,m\n"
+    assert (index.FOLDER / "validation/groups.csv").read_text() == "speaker_id,gender\nvalidation 0,unknown\n"
+
+    write_sheet(corpus, [*([row | {"gender": "x"} for row in rows]), *others])
+    second, after = index.build(settings, {}), stamps(index.FOLDER)
+    assert {path for path in after if after[path] != before[path]} == {index.FOLDER / "test/groups.csv"}
+    assert second.groups["test"] != first.groups["test"]
+    assert (second.shards, second.labels) == (first.shards, first.labels)
+    assert index.load() == second
+
+    assert index.build(SETTINGS, {}).groups == {}
+    assert not list(index.FOLDER.glob("*/groups.csv"))
 
 
 def test_an_index_that_another_replaced_is_not_started_from(corpus):

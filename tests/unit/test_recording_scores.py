@@ -118,6 +118,7 @@ SETTINGS = {
     "targets": ["valence"],
     "label_range": [1, 7],
     "unknown_speakers": [],
+    "groups": [],
     "shards": 2,
 }
 

@@ -18,16 +18,25 @@ from ser.report.datasets import collect_training, group_rows
 from ser.report.page import dump_script, format_size, format_time
 from ser.report.run import measure_costs, measure_disk
 from ser.report.speaker_map import BINS, project
-from ser.report.summary import count_differences, describe_power, format_interval, format_number, judge, list_cautions
+from ser.report.summary import (
+    count_differences,
+    describe_groups,
+    describe_power,
+    format_interval,
+    format_number,
+    judge,
+    list_cautions,
+)
 
 KEY = ("ablation", "calibration", "target", "split")
+GROUPS = {"kind": lambda number: "most" if number < 6 else "<b>few</b>"}  # 6 and 2 of the split test
 HOSTILE = "<script>document.title=1</script>&amp;"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     speakers = {"train": 20, "validation": 6, "test": 8, "second": 5}
-    return make_study(tmp_path_factory.mktemp("made"), speakers=speakers)
+    return make_study(tmp_path_factory.mktemp("made"), speakers=speakers, groups=GROUPS)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +125,36 @@ def test_shares_are_those_of_the_summary_and_of_the_speakers_shown(made, content
         for name in ("helped", "harmed"):
             assert share[f"share_{name}"] == pytest.approx(float(row[f"share_{name}"]), abs=6e-5)
             assert share[f"share_{name}"] == pytest.approx(effects[name] / effects.total(), abs=6e-5)
+
+
+def test_groups_are_those_of_the_group_table(made, page, content):
+    rows = read_csv(made.root / "group_table.csv")
+    shown = {key: look_up(content, "groups", *key.split("|")) for key in content["datasets"]["groups"]["groups"]}
+    for row in rows:
+        value = f"{row['value']} ({row['n_speakers']})"
+        key = "|".join(row[name] for name in ("group", "split", "target", "ablation", "calibration"))
+        (found,) = [each for each in shown[key] if each["value"] == value]
+        for name in ("a_ccc", "a_ccc_low", "delta_a_ccc", "delta_a_ccc_high", "gap_a_ccc", "gap_a_ccc_low"):
+            # the page has 4 decimals, the table 6
+            assert found[name] == (pytest.approx(float(row[name]), abs=6e-5) if row[name] else None), name
+        assert found["told"] == bool(row["gap_a_ccc_p_adjusted"] and float(row["gap_a_ccc_p_adjusted"]) < 0.05)
+    assert sum(map(len, shown.values())) == len(rows)
+    (section,) = re.findall(r'<section id="groups">.*?</section>', page, re.S)
+    small = "&lt;b&gt;few&lt;/b&gt; (2, test), most (5, second)"
+    assert "No gap could be tested." in section and small in section
+
+
+def test_the_gaps_that_are_told_from_none_are_counted():
+    sizes = {"group": "sex", "split": "test", "n_speakers": 6.0}
+    rows = [sizes | {"value": value, "gap_a_ccc_p_adjusted": p} for value in "fm" for p in (0.049, 0.051, None)]
+    rows.append(sizes | {"value": "x", "gap_a_ccc_p_adjusted": None, "n_speakers": 5.0})
+    assert describe_groups(rows) == [{"name": "sex", "compared": 4, "told": 2, "small": ["x (5, test)"]}]
+
+
+def test_a_run_without_groups_says_nothing_of_them(tmp_path):
+    made = make_study(tmp_path, speakers={"train": 6, "validation": 3, "test": 3}, utterances=6)
+    page = report(made, tmp_path / "report.html")
+    assert 'id="groups"' not in page and not any("gap" in name for name in read_content(page)["plots"])
 
 
 def test_the_answers_are_rows_of_the_tables(made, page):

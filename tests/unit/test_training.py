@@ -250,7 +250,7 @@ def test_a_split_of_which_all_was_set_aside(tmp_path):
 def test_long_utterances_are_thinned_evenly(tmp_path):
     split = make_split(tmp_path, "train", 1, 0, frames=True)
     settings = ablation(head="transformer")
-    settings["units"] |= {"max_frames": 4}
+    settings.units["max_frames"] = 4  # of the copy that `ablation` made
     records = list(tfrecord.read(split.embeddings[0]))
     labels = read_training_labels(split.labels, TARGETS)
     items = list(open_features(split.embeddings, settings, read_shape(split.embeddings), None, labels))

@@ -46,7 +46,7 @@ def move_speaker(project, speaker, split):
 
 def rewrite_sheet(project):
     """As another program might: rows in another order, one column more, a byte order mark, no carriage returns."""
-    write_sheet(project.corpus, [row | {"gender": "f"} for row in reversed(read_sheet(project.corpus))])
+    write_sheet(project.corpus, [row | {"mood": "good"} for row in reversed(read_sheet(project.corpus))])
     path = project.corpus / "labels.csv"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\r", b""))
 
@@ -56,6 +56,11 @@ def change_label(project, file):
     row = next(row for row in rows if row["file"] == file)
     row["valence"] = "1.5" if row["valence"] != "1.5" else "6.5"
     write_sheet(project.corpus, rows)
+
+
+def change_gender(project, speaker):
+    rows = read_sheet(project.corpus)
+    write_sheet(project.corpus, [row | {"gender": "x"} if row["speaker"] == speaker else row for row in rows])
 
 
 def change_ablation(project, name, **options):

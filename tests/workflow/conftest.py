@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_corpus import make_corpus
+from made_corpus import make_corpus, read_sheet, write_sheet
 from safetensors.numpy import load_file, save_file
 
 REPOSITORY = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ FORKS.set_forkserver_preload(
 SPEAKERS = {"train": 6, "validation": 2, "test": 5}
 
 CONFIG = {
-    "corpus": {"folder": "corpus", "shards": 2},
+    "corpus": {"folder": "corpus", "shards": 2, "groups": ["gender"]},
     "encoders": {
         "framed": {"base": "encoders/framed", "threads": 1},
         "plain": {"base": "encoders/plain", "threads": 1},
@@ -107,6 +107,8 @@ class Project:
             else:
                 shutil.copy2(source, self.checkout / name)
         make_corpus(self.corpus, speakers=SPEAKERS)
+        rows = [row | {"gender": "fm"[int(row["speaker"][-1]) % 2]} for row in read_sheet(self.corpus)]
+        write_sheet(self.corpus, rows)
         for name in CONFIG["encoders"]:
             shutil.copytree(REPOSITORY / "demo" / "encoder", self.work / "encoders" / name)
             self.scale_encoder(name, 1.0 if name == "framed" else 0.9)

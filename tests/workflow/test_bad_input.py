@@ -211,7 +211,7 @@ def corpus(tmp_path_factory):
 @pytest.mark.parametrize(("sheet", "message"), SHEETS.values(), ids=SHEETS)
 def test_sheets(corpus, monkeypatch, tmp_path, sheet, message):
     settings = {"layout": "csv", "folder": "corpus", "audio": "", "sheet": "", "test_splits": ["test"], "shards": 2}
-    settings |= {"targets": list(LABELS), "label_range": [1, 7], "unknown_speakers": ["Unknown"]}
+    settings |= {"targets": list(LABELS), "label_range": [1, 7], "unknown_speakers": ["Unknown"], "groups": []}
     monkeypatch.chdir(corpus)
     (corpus / "corpus/labels.csv").write_bytes(sheet if isinstance(sheet, bytes) else sheet.encode())
     if message is None:

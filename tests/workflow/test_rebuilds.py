@@ -18,6 +18,7 @@ from changes import (
     change_ablation,
     change_config,
     change_encoder,
+    change_gender,
     change_label,
     change_top_level,
     edit,
@@ -36,7 +37,7 @@ EMBED = {"plain": "embed_shard", "framed": "embed_shard_with_frames"}
 SPLITS = ("train", "validation", "test")
 SHARDS = ("000", "001")
 
-SCORED = {"score", "record_provenance", "write_model_cards", "study_label_shift"}
+SCORED = {"score", "score_groups", "record_provenance", "write_model_cards", "study_label_shift"}
 TABLES = {"check_protocol", *SCORED}
 MEASURED = {f"measure_audio {split} {shard}" for split in SPLITS for shard in SHARDS} | {"describe_corpus"}
 PREPARED = {"prepare_encoder plain", "prepare_encoder framed"}
@@ -149,6 +150,13 @@ CHANGES = [
     Change(
         "label, validation", lambda p: change_label(p, "validation_1/u0.wav"), labels("validation") | training(*BOTH)
     ),
+    Change("gender, test", lambda p: change_gender(p, "test 0"), {"score_groups"}),
+    Change("gender, training", lambda p: change_gender(p, "train 0"), set()),
+    Change(
+        "no groups",
+        lambda p: change_config(p, "corpus", groups=[]),
+        {"record_provenance", "write_model_cards"},
+    ),
     Change("label, test", lambda p: change_label(p, f"test_0/{ENROLLED[-1]}"), labels("test") | TABLES),
     Change(
         "label of an enrolled utterance, test",
@@ -205,7 +213,8 @@ CHANGES = [
     Change("training.py", lambda p: edit(p, "ser/heads/training.py"), training(*BOTH)),
     Change("pldc.py", lambda p: edit(p, "ser/statistics/pldc.py"), calibration(*BOTH)),
     Change("calibration.py", lambda p: edit(p, "ser/evaluation/calibration.py"), calibration(*BOTH)),
-    Change("tables.py", lambda p: edit(p, "ser/evaluation/tables.py"), SCORED),
+    Change("tables.py", lambda p: edit(p, "ser/evaluation/tables.py"), SCORED - {"score_groups"}),
+    Change("groups.py", lambda p: edit(p, "ser/evaluation/groups.py"), {"score_groups"}),
     Change("metadata.py", lambda p: edit(p, "ser/corpus/metadata.py"), {"describe_corpus"}),
     Change("label_shift.py", lambda p: edit(p, "ser/evaluation/label_shift.py"), {"study_label_shift"}),
     Change("index.py", lambda p: edit(p, "ser/corpus/index.py"), set()),
@@ -330,9 +339,16 @@ def test_a_training_file_and_label_changed_and_changed_back(project):
     assert project.artefacts() == before
 
 
+def test_what_is_of_groups_is_pruned_once_there_are_none(project):
+    change_config(project, "corpus", groups=[])
+    listed = project.run("--dry-run", "prune").stdout
+    assert "results/group_table.csv" in listed and "results/logs/score_groups/score_groups.log" in listed
+    assert not list((project.work / "results").glob("manifests/*/groups.csv"))
+
+
 def test_a_deleted_result(project):
     (project.work / "results/ablation_table.csv").unlink()
-    project.expect(SCORED)
+    project.expect(SCORED - {"score_groups"})
     # What is there for other files only is made again when one of these has to be: Snakemake's way.
     embeddings = "results/embeddings/plain/test/shard-001.tfrecord"
     (project.work / embeddings).unlink()

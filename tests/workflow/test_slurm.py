@@ -85,7 +85,7 @@ def test_the_same_bytes_as_on_one_machine(built, project, cluster):
     assert groups == [
         "rule_calibration_calibrate_choose_calibration",
         "rule_calibration_calibrate_choose_calibration",
-        "rule_tables_check_protocol_score_study_label_shift",
+        "rule_tables_check_protocol_score_score_groups_study_label_shift",
     ]
     assert project.artefacts() == built.artefacts()
     project.expect_plan(set())

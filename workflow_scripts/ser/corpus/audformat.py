@@ -21,7 +21,7 @@ from ser.text import find_fault, shorten
 
 _ZERO = re.compile(r"(0 days ?)?[0:.]*")  # a time of 0 as pandas writes it
 
-Row = tuple[str, tuple[str, str, str, list[str]]]  # place, (file, speaker, split, labels)
+Row = tuple[str, tuple[str, str, str, list[str], list[str]]]  # place, (file, speaker, split, labels, groups)
 
 
 class Database:
@@ -49,14 +49,14 @@ class Database:
             raise DataError(f"{header}: its schemes are none of an audformat database")
 
     def read_rows(
-        self, tables: dict[str, str] | str, speaker: str, split: str, targets: Iterable[str]
+        self, tables: dict[str, str] | str, speaker: str, split: str, targets: Iterable[str], groups: Iterable[str]
     ) -> Iterator[Row]:
         """The rows of the tables with the labels, each with its place.
 
         Args:
             tables: the table of each split; or one table, and `split` is a column
-            speaker, split, targets: names of columns. `speaker` and `split` may be in another table of the same files;
-                `split` may also be what the speakers' scheme says of each speaker
+            speaker, split, targets, groups: names of columns. All but `targets` may be in another table of the same
+                files; `split` and `groups` may also be what the speakers' scheme says of each speaker
         """
         named = tables if isinstance(tables, dict) else {None: tables}
         if not all(named.values()):
@@ -71,10 +71,11 @@ class Database:
             self._check_whole(table)
             labels = [self._take(table, column) for column in targets]
             speakers = self.find_column(table, speaker)
-            splits = [name] * len(speakers) if name else self.find_splits(table, split, speaker, speakers)
-            rows = zip(self._take(table, "file"), speakers, splits, zip(*labels, strict=True), strict=True)
-            for place, (file, speaker_id, split_name, values) in zip(self._list_places(table), rows, strict=False):
-                yield place, (file, speaker_id, split_name, list(values))
+            splits = [name] * len(speakers) if name else self.find_fact(table, split, speaker, speakers)
+            facts = [self.find_fact(table, column, speaker, speakers) for column in groups]
+            rows = zip(self._take(table, "file"), speakers, splits, *labels, *facts, strict=True)
+            for place, (file, speaker_id, split_name, *cells) in zip(self._list_places(table), rows, strict=False):
+                yield place, (file, speaker_id, split_name, cells[: len(labels)], cells[len(labels) :])
 
     def find_file(self, table: str) -> Path:
         """The Parquet or CSV file of a table."""
@@ -116,26 +117,27 @@ class Database:
             raise DataError(f"{self.path}: no table of files has a column {column!r}; set corpus.columns")
         return [known.get(file, "") for file in self.read_table(table)["file"]]
 
-    def find_splits(self, table: str, split: str, speaker: str, speakers: list[str]) -> list[str]:
-        """The split of each file of a table: a column, or what the scheme of the speakers says of its speaker."""
-        if any(split in options.get("columns", {}) for options in self.tables.values()):
-            return self.find_column(table, split)
+    def find_fact(self, table: str, fact: str, speaker: str, speakers: list[str]) -> list[str]:
+        """What is said of each file of a table: a column, or what the scheme of the speakers says of its speaker."""
+        if any(fact in options.get("columns", {}) for options in self.tables.values()):
+            return self.find_column(table, fact)
         owner = next(name for name in (table, *self._tables_with(speaker)) if speaker in self.tables[name]["columns"])
         column = self.tables[owner]["columns"][speaker]
         scheme = column.get("scheme_id") if isinstance(column, dict) else None
         labels = self.schemes.get(scheme, {}).get("labels") if isinstance(scheme, str) else None
         if isinstance(labels, str) and not find_fault(labels) and "/" not in labels:  # a table of its own
             described = self.read_table(labels)
-            if split in described:
-                by_speaker = dict(zip(next(iter(described.values())), described[split], strict=True))
+            if fact in described:
+                by_speaker = dict(zip(next(iter(described.values())), described[fact], strict=True))
                 return [by_speaker.get(name, "") for name in speakers]
         elif isinstance(labels, dict):
             known = {str(name): values for name, values in labels.items() if isinstance(values, dict)}
-            if any(split in values for values in known.values()):
-                return [str(known.get(name, {}).get(split, "")) for name in speakers]
+            if any(fact in values for values in known.values()):
+                said = [known.get(name, {}).get(fact) for name in speakers]
+                return ["" if value is None else str(value) for value in said]
         raise DataError(
-            f"{self.path}: neither a table of files nor the scheme of {speaker!r} has a column {split!r}; set "
-            "corpus.columns, or name a table for each split in corpus.tables"
+            f"{self.path}: neither a table of files nor the scheme of {speaker!r} has a column {fact!r}; set "
+            "corpus.columns (of splits, corpus.tables can also name a table for each)"
         )
 
     def _tables_with(self, column: str) -> list[str]:

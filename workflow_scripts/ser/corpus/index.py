@@ -26,7 +26,7 @@ FOLDER = Path("results/manifests")
 _INDEX = FOLDER / "index.json"
 _LOCKS = Path(".snakemake/locks")
 _AT_WORK = "another run is at work in this folder: wait for its end (if it was killed: snakemake --unlock)"
-_WRITTEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/(shard-\d{3}|labels|enrolment_labels)\.csv")  # below FOLDER
+_WRITTEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/(shard-\d{3}|labels|enrolment_labels|groups)\.csv")  # below FOLDER
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Index:
     shards: dict[str, dict[str, str]]
     labels: dict[str, str]
     enrolment: dict[str, str]
+    groups: dict[str, str]
     encoders: dict[str, str]
     recordings: dict[str, dict[str, str]]
 
@@ -60,10 +61,10 @@ def build(
 ) -> Index:
     """Index the corpus, the encoder folders and recordings to be scored (settings by split).
 
-    Writes manifests and label slices where their content changed, and nothing while another run is at work in this
-    folder: those are its own. Removes nothing, since what reads the workflow need not run it: see `settle`. The labels
-    of each speaker's first `labelled` utterances in each of the `draws` of enrolment are a slice of their own: those
-    that labelled enrolment may see.
+    Writes manifests, label slices and the groups of speakers where their content changed, and nothing while another run
+    is at work in this folder: those are its own. Removes nothing, since what reads the workflow need not run it: see
+    `settle`. The labels of each speaker's first `labelled` utterances in each of the `draws` of enrolment are a slice
+    of their own: those that labelled enrolment may see.
     """
     sets = sets or {}
     writable = not _is_locked()
@@ -76,13 +77,13 @@ def build(
         [f"{corpus.sheet}, row {row.line}: {row.path} is not on disk" for row in corpus.rows if row.path not in digests]
         + [f"{row.path} is not on disk" for rows in recordings.values() for row in rows if row.path not in digests]
     )
-    texts = _format_files(corpus, digests, corpus_settings)
+    texts = _format_files(corpus, digests, corpus_settings) | _format_groups(corpus, corpus_settings["groups"])
     if labelled:
         texts |= _format_enrolment(corpus, corpus_settings["targets"], draws, labelled)
     for split, rows in recordings.items():
         texts |= _format_manifests(((split, *row) for row in rows), digests, sets[split]["shards"])
     shards: dict[str, dict[str, str]] = defaultdict(dict)
-    slices: dict[str, dict[str, str]] = {"labels.csv": {}, "enrolment_labels.csv": {}}
+    slices: dict[str, dict[str, str]] = {"labels.csv": {}, "enrolment_labels.csv": {}, "groups.csv": {}}
     for path, text in sorted(texts.items()):
         digest = hashlib.sha256(text.encode()).hexdigest()
         if path.name in slices:
@@ -152,7 +153,8 @@ def _list_written(described: dict) -> dict[str, str]:
     """The files that an index lists, each with the digest of what it holds: `{path below FOLDER: SHA-256}`."""
     shards = (described.get("shards", {}) | described.get("recordings", {})).items()
     manifests = {f"{split}/shard-{name}.csv": digest for split, found in shards for name, digest in found.items()}
-    slices = {"labels": described.get("labels", {}), "enrolment_labels": described.get("enrolment", {})}
+    keys = {"labels": "labels", "enrolment_labels": "enrolment", "groups": "groups"}
+    slices = {name: described.get(key, {}) for name, key in keys.items()}
     return manifests | {
         f"{split}/{name}.csv": digest for name, each in slices.items() for split, digest in each.items()
     }
@@ -217,6 +219,15 @@ def _format_enrolment(corpus: Corpus, targets: list[str], draws: int, count: int
             ("draw", "utterance_id", "speaker_id", *targets), cut
         )
     return texts
+
+
+def _format_groups(corpus: Corpus, groups: list[str]) -> dict[Path, str]:
+    """The text of the tables of speakers' groups: `{path: CSV}`; none without groups."""
+    rows: dict[str, dict[str, tuple]] = defaultdict(dict)
+    for row in corpus.rows if groups else ():
+        rows[row.split][row.speaker_id] = (row.speaker_id, *corpus.groups[row.speaker_id])
+    header = ("speaker_id", *groups)
+    return {FOLDER / split / "groups.csv": format_rows(header, sorted(found.values())) for split, found in rows.items()}
 
 
 def _format_manifests(

@@ -13,6 +13,7 @@ from ser.text import find_fault, shorten
 
 MSP_SHEETS = ("labels_consensus.csv", "labels_concensus.csv")  # the second is how older releases spell it
 MSP_TARGETS = {"valence": "EmoVal", "arousal": "EmoAct", "dominance": "EmoDom"}
+MSP_GROUPS = {"gender": "Gender"}
 MSP_SPLITS = {
     "Train": "train",
     "Development": "validation",
@@ -22,6 +23,7 @@ MSP_SPLITS = {
     "Test3": "test3",
 }
 _AUDIO = {"csv": "audio", "msp_podcast": "Audios", "audformat": ""}  # the layouts' own folders
+UNKNOWN = "unknown"  # the group of speakers of whom the sheet says nothing
 _SHOWN = 10  # problems named before the rest is only counted
 
 
@@ -35,6 +37,7 @@ class Row:
     speaker_id: str
     split: str
     labels: tuple[float | None, ...]
+    groups: tuple[str, ...] = ()  # what the cells say, "" where they say nothing
 
 
 @dataclass
@@ -43,6 +46,7 @@ class Corpus:
 
     sheet: Path
     rows: list[Row]
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)  # speaker -> value in each of `corpus.groups`
     left_out: Counter = field(default_factory=Counter)
 
 
@@ -53,6 +57,7 @@ class _Layout:
     split: str
     targets: dict[str, str]  # target -> column
     splits: dict[str, str]  # value in the sheet -> split
+    groups: dict[str, str]  # group -> column
     tables: dict[str, str] | str | None = None  # of a database in audformat
 
 
@@ -60,7 +65,8 @@ def read_corpus(settings: dict) -> Corpus:
     """Read and check the sheet of a corpus (the `corpus` section of the config, defaults filled in).
 
     Raises DataError that lists what is wrong by file and row: a missing or duplicate column, a file listed twice or
-    outside the audio folder, a label that is no number or out of range, a speaker in two splits, an unknown split.
+    outside the audio folder, a label that is no number or out of range, a speaker in two splits or in two groups, an
+    unknown split.
     """
     folder = Path(settings["folder"])
     layout, sheet = _find_layout(settings, folder)
@@ -72,7 +78,7 @@ def read_corpus(settings: dict) -> Corpus:
     lines: dict[str, int] = {}
     speakers: dict[str, tuple[str, int]] = {}
     for line, cells in _read_cells(sheet, layout) if layout.tables is None else _read_tables(sheet, layout):
-        file, speaker, split_cell, label_cells = cells
+        file, speaker, split_cell, label_cells, group_cells = cells
         where = f"{name}, row {line}"
         path = posixpath.normpath(file)
         if file and (fault := find_fault(file)):
@@ -111,9 +117,12 @@ def read_corpus(settings: dict) -> Corpus:
                     f"{where}: {column} {shorten(cell)} is not a number from {lowest:g} to {highest:g} ({target})"
                 )
             labels.append(value)
-        corpus.rows.append(Row(line, file, posixpath.join(audio, path), speaker, split, tuple(labels)))
+        corpus.rows.append(
+            Row(line, file, posixpath.join(audio, path), speaker, split, tuple(labels), tuple(group_cells))
+        )
     corpus.rows.sort(key=lambda row: row.utterance_id)
     problems += _check_withheld(corpus, layout)
+    problems += _group_speakers(corpus, layout)
     raise_problems(problems)
     for split in ("train", "validation"):
         if not any(row.split == split for row in corpus.rows):
@@ -135,15 +144,20 @@ def _find_layout(settings: dict, folder: Path) -> tuple[_Layout, Path]:
         tables, names = settings["tables"], settings["columns"]
         splits = {name: name for name in tables} if isinstance(tables, dict) else splits | {"dev": "validation"}
         columns = {target: names.get(target, target) for target in targets}
-        layout = _Layout("file", names.get("speaker", "speaker"), names.get("split", "split"), columns, splits, tables)
+        groups = {group: names.get(group, group) for group in settings["groups"]}
+        speaker, split = names.get("speaker", "speaker"), names.get("split", "split")
+        layout = _Layout("file", speaker, split, columns, splits, groups, tables)
         return layout, folder / (settings["sheet"] or "db.yaml")
     if settings["layout"] == "csv":
-        layout = _Layout("file", "speaker", "split", {target: target for target in targets}, splits)
+        groups = {group: group for group in settings["groups"]}
+        layout = _Layout("file", "speaker", "split", {target: target for target in targets}, splits, groups)
         return layout, folder / (settings["sheet"] or "labels.csv")
     unknown = [target for target in targets if target not in MSP_TARGETS]
     if unknown:
         raise DataError(f"corpus.targets: {unknown[0]!r} is not in layout msp_podcast; it has {', '.join(MSP_TARGETS)}")
-    layout = _Layout("FileName", "SpkrID", "Split_Set", {target: MSP_TARGETS[target] for target in targets}, MSP_SPLITS)
+    columns = {target: MSP_TARGETS[target] for target in targets}
+    groups = {group: MSP_GROUPS.get(group, group) for group in settings["groups"]}
+    layout = _Layout("FileName", "SpkrID", "Split_Set", columns, MSP_SPLITS, groups)
     if settings["sheet"]:
         return layout, folder / settings["sheet"]
     for name in MSP_SHEETS:
@@ -153,13 +167,15 @@ def _find_layout(settings: dict, folder: Path) -> tuple[_Layout, Path]:
 
 
 def _read_tables(sheet: Path, layout: _Layout):
-    return Database(sheet).read_rows(layout.tables, layout.speaker, layout.split, layout.targets.values())
+    columns = layout.targets.values(), layout.groups.values()
+    return Database(sheet).read_rows(layout.tables, layout.speaker, layout.split, *columns)
 
 
 def _read_cells(sheet: Path, layout: _Layout):
-    wanted = [layout.file, layout.speaker, layout.split, *layout.targets.values()]
-    for line, (file, speaker, split, *labels) in read_columns(sheet, wanted, "corpus.folder and corpus.sheet"):
-        yield line, (file, speaker, split, labels)
+    wanted = [layout.file, layout.speaker, layout.split, *layout.targets.values(), *layout.groups.values()]
+    first = len(layout.targets)
+    for line, (file, speaker, split, *cells) in read_columns(sheet, wanted, "corpus.folder and corpus.sheet"):
+        yield line, (file, speaker, split, cells[:first], cells[first:])
 
 
 def read_columns(sheet: Path, wanted: list[str], keys: str):
@@ -228,3 +244,25 @@ def _check_withheld(corpus: Corpus, layout: _Layout) -> list[str]:
         for key, count in blank.items()
         if count < total[key[0]] and key[0] not in ("train", "validation")
     ]
+
+
+def _group_speakers(corpus: Corpus, layout: _Layout) -> list[str]:
+    """Fill `corpus.groups`. A group is of speakers: one with two values is a mistake, a blank cell says nothing."""
+    first: dict[tuple[str, str], tuple[str, int | str]] = {}
+    problems = []
+    for row in corpus.rows if layout.groups else ():
+        for column, cell in zip(layout.groups.values(), row.groups, strict=True):
+            where = f"{corpus.sheet}, row {row.line}: {column}"
+            if cell and (fault := find_fault(cell)):
+                problems.append(f"{where} {shorten(cell)} {fault}")
+            elif cell.casefold() not in ("", UNKNOWN):
+                value, line = first.setdefault((row.speaker_id, column), (cell, row.line))
+                if cell != value:
+                    problems.append(
+                        f"{where} of speaker {shorten(row.speaker_id)} is {shorten(cell)}, but {shorten(value)} in row {line}; "
+                        "a group is made of speakers: give each one value, or none"
+                    )
+        corpus.groups[row.speaker_id] = ()
+    for speaker in corpus.groups:
+        corpus.groups[speaker] = tuple(first.get((speaker, c), (UNKNOWN,))[0] for c in layout.groups.values())
+    return problems

@@ -43,6 +43,12 @@ class Cell:
         """Whether it is compared with predictions of the same models: the seeds are then the same too."""
         return self.calibration != "none"
 
+    def take(self, speakers: np.ndarray) -> "Cell":
+        """The cell of some of the speakers."""
+        others = {name: getattr(self, name) for name in ("reference", "counterpart")}
+        others = {name: moments and moments.take(speakers) for name, moments in others.items()}
+        return replace(self, moments=self.moments.take(speakers), **others)
+
 
 def build_cells(
     paths: dict[tuple[str, int], Path], labels: Utterances, methods: list[Method], baseline: str, constant: np.ndarray

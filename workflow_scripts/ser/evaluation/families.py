@@ -5,7 +5,8 @@ against the baseline (Holm: the chance of any false one is at most 5 %), and the
 ablation, which explore (Benjamini-Hochberg: of those called different at most 5 % are false, on average). The studied
 calibration is held against its controls in a table of their own: `primary` are those of one ablation, which the config
 names beforehand (Holm), `controls` those of the others (Benjamini-Hochberg). Validation rows are in none: k was chosen
-on these speakers. Nor are rows that use test labels.
+on these speakers. Nor are rows that use test labels. Gaps between groups of speakers are a family for each column that
+names groups (Benjamini-Hochberg, which is the same whether two groups' one gap counts once or from both sides).
 """
 
 from collections import defaultdict
@@ -17,10 +18,9 @@ from scipy.stats import false_discovery_control
 from ser.config.calibration_methods import Method
 from ser.statistics.multiplicity import adjust_holm
 
-METRICS = ("a_ccc", "o_ccc")
 ADJUST = {
     **dict.fromkeys(("ablations", "primary"), adjust_holm),
-    **dict.fromkeys(("calibrations", "controls"), false_discovery_control),
+    **dict.fromkeys(("calibrations", "controls", "groups"), false_discovery_control),
 }
 
 
@@ -33,17 +33,17 @@ def name_family(row: dict, studied: Iterable[str], methods: list[Method]) -> str
     return "calibrations" if row["calibration"] in {method.name for method in methods} else ""
 
 
-def adjust_families(rows: list[dict]) -> None:
-    """Add `delta_{metric}_p_adjusted` to the rows that have a `family` and a p."""
-    for metric in METRICS:
+def adjust_families(rows: list[dict], differences: Iterable[str] = ("delta_a_ccc", "delta_o_ccc")) -> None:
+    """Add `{difference}_p_adjusted` to the rows that have a `family` and a p."""
+    for difference in differences:
         families = defaultdict(list)
         for row in rows:
-            if row["family"] and row.get(f"delta_{metric}_p") is not None:
-                families[row["family"], row["split"]].append(row)
-        for (family, _), members in families.items():
-            adjusted = ADJUST[family](np.array([row[f"delta_{metric}_p"] for row in members]))
+            if row["family"] and row.get(f"{difference}_p") is not None:
+                families[row["family"], row["split"], row.get("group")].append(row)
+        for (family, *_), members in families.items():
+            adjusted = ADJUST[family](np.array([row[f"{difference}_p"] for row in members]))
             for row, value in zip(members, adjusted, strict=True):
-                row[f"delta_{metric}_p_adjusted"] = float(value)
+                row[f"{difference}_p_adjusted"] = float(value)
 
 
 def list_controls(studied: str, methods: list[Method]) -> list[str]:

@@ -76,6 +76,24 @@ def plot_shares() -> Plot:
     return Plot(alt.layer(left, right, zero), step="shares")
 
 
+def plot_groups(group: str, figure: str, title: str) -> Plot:
+    """A figure of each group of speakers with its interval; a gap that is told from chance is strong."""
+    tooltip = [alt.Tooltip("value:N", title=f"{group} (speakers)"), alt.Tooltip("n_utterances:Q", title="utterances")]
+    tooltip += [_number(f"{figure}{end}", f"{title}{end.replace('_', ', ')}") for end in ("", "_low", "_high")]
+    axis = alt.Axis(labelLimit=150, ticks=False, domain=False)
+    strong = alt.value("@ink") if figure == "a_ccc" else alt.value("@muted")
+    tone = alt.condition("datum.told", alt.value("@ink"), alt.value("@muted")) if figure == "gap_a_ccc" else strong
+    base = _start("groups", None).encode(
+        y=alt.Y("value:N", sort=None, title=None, axis=axis), color=tone, tooltip=[*tooltip, "note:N"]
+    )
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(x=_x(figure, title, axis=alt.Axis(tickCount=5)))
+    # Where there is no interval the bar hides behind the dot: no bar at all would be an endless scale for Vega.
+    ends = {end: f"isValid(datum.{figure}_{end}) ? datum.{figure}_{end} : datum.{figure}" for end in ("low", "high")}
+    bars = base.transform_calculate(**ends).mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
+    zero = _start("groups", None).mark_rule(color="@line").encode(x=alt.datum(0))
+    return Plot(alt.layer(zero, bars, points), fixed={"group": group}, step="groups", needs=(figure,))
+
+
 def plot_curve(name: str) -> Plot:
     """Validation A-CCC over k or alpha: a line a seed, what was chosen as a dot, no calibration as a dashed line."""
     titles = {"k": "k, similar training speakers", "alpha": "alpha, share of the speaker's own statistics"}
@@ -107,10 +125,10 @@ def plot_enrolment(value: str, title: str) -> Plot:
     )
     tooltip = ["calibration:N", alt.Tooltip("n_speakers:Q", title="speakers"), _number(value, title, "+.3f")]
     tooltip += [_number(f"{value}_{end}", end, "+.3f") for end in ("low", "high")]
-    base = _start("enrolment").encode(x=x, color=colour, xOffset=alt.XOffset("series:N", sort=series), tooltip=tooltip)
-    bars = base.transform_filter(f"datum.{value}_low !== null").mark_rule(strokeWidth=1.6)
-    bars = bars.encode(y=_y(f"{value}_low", title), y2=f"{value}_high:Q")
-    points = base.mark_point(filled=True, size=70, opacity=1).encode(y=_y(value, title))
+    place = {"x": x, "color": colour, "xOffset": alt.XOffset("series:N", sort=series), "tooltip": tooltip}
+    bars = _start("enrolment_bars").mark_rule(strokeWidth=1.6)
+    bars = bars.encode(**place, y=_y(f"{value}_low", title), y2=f"{value}_high:Q")
+    points = _start("enrolment").mark_point(filled=True, size=70, opacity=1).encode(**place, y=_y(value, title))
     zero = _start("enrolment").mark_rule(color="@muted").encode(y=alt.datum(0))
     return Plot(alt.layer(zero, bars, points), needs=(value,))
 
@@ -295,7 +313,7 @@ def plot_utterances() -> Plot:
     return Plot(chart)
 
 
-def make_plots(label_range: list[float], measures: list[str], bins: int) -> dict[str, dict]:
+def make_plots(label_range: list[float], measures: list[str], bins: int, groups: list[str]) -> dict[str, dict]:
     """All plots by the id of their place on the page."""
     low, high = label_range
     width = (high - low) / bins
@@ -320,4 +338,10 @@ def make_plots(label_range: list[float], measures: list[str], bins: int) -> dict
         "premise": plot_premise(),
     }
     plots |= {f"training-{number}": plot_training(measure) for number, measure in enumerate(measures)}
+    figures = {"a_ccc": "A-CCC", "delta_a_ccc": "Δ A-CCC", "gap_a_ccc": "gap in A-CCC"}
+    plots |= {
+        f"{figure}-{number}": plot_groups(group, figure, title)
+        for number, group in enumerate(groups)
+        for figure, title in figures.items()
+    }
     return {name: plot.to_json() for name, plot in plots.items()}

@@ -11,12 +11,13 @@ import pyarrow.csv
 from ser.evaluation.scoring import ROUNDING
 from ser.files import read_json
 from ser.formats import csv_files
+from ser.report.summary import LEVEL
 
 NUMBERS = 4  # decimals of what is drawn; the ablation table keeps all of its digits
 TEXTS = (
     *("ablation", "encoder", "speaker", "fusion", "head", "calibration", "protocol", "target", "split"),
     *("family", "note", "against", "k", "alpha", "max_similarity", "labels", "utterances", "counterpart"),
-    *("speaker_id", "x", "y", "utterance_id", "path", "reason"),
+    *("speaker_id", "x", "y", "group", "value", "utterance_id", "path", "reason"),
 )
 NOT_MEASURED = ("step", "epoch", "learning_rate")  # in the training log of an encoder
 CURVE_POINTS = 400  # of a long training log
@@ -107,6 +108,19 @@ def collect_shares(rows: Iterable[dict]) -> Dataset:
     return group_rows(("split", "target", "ablation"), fields, kept)
 
 
+def collect_groups(rows: Iterable[dict]) -> Dataset:
+    """The figures of groups of speakers, and whether a gap is told from none after its family's correction."""
+    rows = [
+        row
+        | {"value": f"{row['value']} ({row['n_speakers']:.0f})"}
+        | {"told": int(row["gap_a_ccc_p_adjusted"] is not None and row["gap_a_ccc_p_adjusted"] < LEVEL)}
+        for row in rows
+    ]
+    figures = [f"{name}{end}" for name in ("a_ccc", "delta_a_ccc", "gap_a_ccc") for end in ("", "_low", "_high")]
+    fields = ("value", "n_utterances", *figures, "told", "note")
+    return group_rows(("group", "split", "target", "ablation", "calibration"), fields, rows)
+
+
 def collect_choices(choices: dict[str, str]) -> tuple[Dataset, Dataset]:
     """The validation A-CCC by k and by alpha, of each seed, with what was chosen marked.
 
@@ -139,8 +153,11 @@ def count_few_utterances(shares: Iterable[dict]) -> dict[str, int]:
     return {row["split"]: int(row["n_few_utterances"]) for row in shares if row["calibration"] == "none"}
 
 
-def collect_enrolment(rows: Iterable[dict]) -> Dataset:
-    """What few utterances of a speaker add, without and with labels, by their number; last all of them."""
+def collect_enrolment(rows: Iterable[dict]) -> tuple[Dataset, Dataset]:
+    """What few utterances of a speaker add, without and with labels, by their number; last all of them.
+
+    The second dataset has the rows that have intervals.
+    """
     points = []
     for row in rows:
         if row["delta_a_ccc"] is None:
@@ -155,7 +172,8 @@ def collect_enrolment(rows: Iterable[dict]) -> Dataset:
     points = [point | {"place": places.index(point["place"])} for point in points]
     figures = [f"{name}{end}" for name in ("gain", "beyond") for end in ("", "_low", "_high")]
     fields = ("calibration", "series", "utterances", "place", "n_speakers", *figures)
-    return group_rows(("split", "target", "ablation"), fields, points)
+    keys, known = ("split", "target", "ablation"), [point for point in points if point["gain_low"] is not None]
+    return group_rows(keys, fields, points), group_rows(keys, fields, known)
 
 
 def collect_shifts(rows: Iterable[dict], correlations: Iterable[dict]) -> tuple[Dataset, Dataset]:

@@ -92,7 +92,7 @@
     spec.layer = spec.layer?.filter((layer) => !isEmpty(layer) && !isUnfit(layer));
     if (!spec.layer) delete spec.layer;
     if (plot.step) {
-      const count = new Set(datasets[plot.step].map((row) => row.speaker ?? row.calibration)).size;
+      const count = new Set(datasets[plot.step].map((row) => row.speaker ?? row.calibration ?? row.value)).size;
       const step = Math.max(5, Math.min(22, 900 / count));
       spec.height = step * count;
       if (step < 9) hideLabels(spec);

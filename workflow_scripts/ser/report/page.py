@@ -35,7 +35,8 @@ def write_report(
 
     Args:
         tables: paths of `ablation_table`, `contrast_table`, `speaker_table`, `speaker_summary`, `enrolment_curve`,
-            `label_shift`, `label_shift_correlations`, `utterances`, `rejected`, `protocol` and `provenance`
+            `label_shift`, `label_shift_correlations`, `utterances`, `rejected`, `protocol` and `provenance`; of a run
+            with groups of speakers `group_table`
         choices: choices of k and alpha by ablation
         cards: the card of each encoder; `training` is the training log of those that were adapted
         winners: what tuning found best, `.../{ablation}.json`, of each ablation that is `tuned`
@@ -62,7 +63,10 @@ def write_report(
     drawn, measures = collect_datasets(
         tables, choices, training, histories, labels, calibrated, vectors, config, shares, calibration
     )
+    group_rows = datasets.read_table(tables["group_table"]) if "group_table" in tables else []
+    groups = summary.describe_groups(group_rows)
     drawn |= {"labels": corpus["labels"], "per_speaker": corpus["speakers"]}
+    drawn["groups"] = datasets.collect_groups(group_rows)
     evaluated = list(dict.fromkeys(row["split"] for row in cells))
     choice = {
         "split": {"values": evaluated, "start": next((s for s in evaluated if s != "validation"), "validation")},
@@ -75,7 +79,7 @@ def write_report(
         "least_speakers": MIN_SPEAKERS,
         "cells": datasets.collect_cells(cells),
         "datasets": {name: dataset.to_json() for name, dataset in drawn.items()},
-        "plots": make_plots(label_range, measures, run.BINS),
+        "plots": make_plots(label_range, measures, run.BINS, [group["name"] for group in groups]),
     }
     page = {
         "title": Path(config["corpus"]["folder"]).name,
@@ -90,6 +94,7 @@ def write_report(
         "contrasts": summary.list_contrasts(datasets.read_table(tables["contrast_table"]), margin),
         "primary": config["evaluation"]["primary"] or config["baseline"],
         "margin": margin,
+        "groups": groups,
         "cautions": summary.list_cautions(cells, encoders, config["seeds"], rejected["count"]),
         "calibration": calibration,
         "config": config,
@@ -128,6 +133,7 @@ def collect_datasets(
         datasets.read_table(tables["label_shift"]), datasets.read_table(tables["label_shift_correlations"])
     )
     k_curve, alpha_curve = datasets.collect_choices(choices)
+    enrolment, enrolment_bars = datasets.collect_enrolment(datasets.read_table(tables["enrolment_curve"]))
     curves, measures = datasets.collect_training(training)
     train_labels, *_ = labels.values()
     evaluated = dict(list(labels.items())[1:])
@@ -139,7 +145,8 @@ def collect_datasets(
         "shares": datasets.collect_shares(shares),
         "k_curve": k_curve,
         "alpha_curve": alpha_curve,
-        "enrolment": datasets.collect_enrolment(datasets.read_table(tables["enrolment_curve"])),
+        "enrolment": enrolment,
+        "enrolment_bars": enrolment_bars,
         "uncalibrated": speaker_map.collect_uncalibrated(labels["validation"], calibrated, targets, policy),
         "shifts": shifts,
         "correlations": correlations,

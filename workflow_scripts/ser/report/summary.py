@@ -97,6 +97,21 @@ def list_contrasts(rows: list[dict], margin: float) -> list[dict]:
     return [row | {"verdict": judge(row, margin)} for row in rows if row["family"] == "primary"]
 
 
+def describe_groups(rows: list[dict]) -> list[dict]:
+    """Per column of groups, how many gaps were tested and told from none, and the groups too small for intervals."""
+    lines = []
+    for name in dict.fromkeys(row["group"] for row in rows):
+        own = [row for row in rows if row["group"] == name]
+        tested = [row["gap_a_ccc_p_adjusted"] for row in own if row["gap_a_ccc_p_adjusted"] is not None]
+        sizes: dict[tuple[str, str], int] = {}
+        for row in own:
+            key = row["split"], row["value"]
+            sizes[key] = max(sizes.get(key, 0), int(row["n_speakers"]))
+        small = [f"{value} ({size}, {split})" for (split, value), size in sizes.items() if size < MIN_SPEAKERS]
+        lines.append({"name": name, "compared": len(tested), "told": sum(p < LEVEL for p in tested), "small": small})
+    return lines
+
+
 def list_cautions(cells: list[dict], encoders: dict[str, dict], seeds: list[int], rejected: int) -> list[str]:
     """What a reader of the figures must know, as sentences."""
     cautions = []

@@ -38,6 +38,10 @@ class Moments:
         squared = self.var_true + self.var_pred - 2 * self.covariance + (self.mean_true - self.mean_pred) ** 2
         return np.sqrt(np.maximum(squared, 0))  # rounding can make a perfect prediction's error negative
 
+    def take(self, groups: np.ndarray) -> "Moments":
+        """The moments of some of the groups."""
+        return Moments(*(values[..., groups] for values in vars(self).values()))
+
     def transform(self, slope, mean_pred) -> "Moments":
         """The moments after each group's predictions p became `slope * (p - mean of p) + mean_pred`."""
         return Moments(

@@ -21,6 +21,7 @@ NO_FIGURE = {
         "sheet",
         "tables",
         "columns",
+        "groups",
         "unknown_speakers",
         "test_splits",
         "label_range",
