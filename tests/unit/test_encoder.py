@@ -125,7 +125,7 @@ def test_random_initialisation_stays_on_the_card(base, tmp_path):
 def test_the_card_says_whether_the_past_is_known(base, tmp_path):
     pretrained.prepare(str(base), None, tmp_path / "out")
     card = read_json(tmp_path / "out/card.json")
-    assert (card["heard"], card["origin"]) == ([f"{base}: unknown"], None)
+    assert (card["heard"], card["origin"]) == ([".../base: unknown"], None)
     assert (tmp_path / "out/heard.txt").read_text() == ""
 
 

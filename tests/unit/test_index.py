@@ -91,7 +91,7 @@ def test_labels_of_enrolled_utterances_are_cut_out(tmp_path, monkeypatch):
     names = ("draw", "utterance_id", "speaker_id")
     assert {(*(row[n] for n in names), *(float(row[t]) for t in TARGETS)) for row in found} == expected
     assert len(found) == 3 * 2 * 2
-    index.build(SETTINGS, {})  # no method enrols with labels any more
+    index.settle(index.build(SETTINGS, {}))  # no method enrols with labels any more
     assert not list(index.FOLDER.glob("*/enrolment_labels.csv"))
 
 

@@ -17,7 +17,7 @@ def test_it_is_the_same_each_time_and_names_what_ran(tmp_path):
         provenance.record_provenance({"seeds": [1]}, {"base": {}}, ["score.py", "explain.py"], table, tmp_path / name)
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     made = read_json(tmp_path / "a.json")
-    assert made["table_sha256"] == hashlib.sha256(b"a,b\n").hexdigest()
+    assert made["table_sha256"] == made["tables"]["table.csv"] == hashlib.sha256(b"a,b\n").hexdigest()
     assert list(made["code"]) == ["explain.py", "score.py"]
     assert {"workflow_scripts/score.py", "workflow_scripts/ser/statistics/ccc.py"} < set(made["code"]["score.py"])
     for name, digest in made["code"]["score.py"].items():
@@ -63,7 +63,7 @@ def test_no_absolute_path_is_recorded(tmp_path, monkeypatch):
         },
         "pseudo_labels": {"p": {"centroids": "/home/someone/c"}, "q": {}},
     }
-    provenance.record_provenance(config, {}, [], ["table.csv"], "provenance.json")
+    provenance.record_provenance(config, {}, [], "table.csv", "provenance.json")
     made = read_json("provenance.json")["config"]
     assert made["corpus"]["folder"] == ".../msp"
     assert [encoder["base"] for encoder in made["encoders"].values()] == ["encoders/a", "facebook/hubert", ".../h"]
