@@ -50,7 +50,7 @@ WORDS += ["9" * 40, "s" * 600, "__use_yte__: true\n", "<script>", "$(touch ran)"
 
 AUDIO = {"min_seconds": 0.1, "max_seconds": 600, "silence_db": -80}
 SHEET = {"layout": "csv", "audio": "", "sheet": "", "test_splits": ["test"], "targets": ["valence", "arousal"]}
-SHEET |= {"label_range": [1, 7], "unknown_speakers": ["Unknown"], "shards": 2}
+SHEET |= {"label_range": [1, 7], "unknown_speakers": ["Unknown"], "shards": 2, "groups": []}
 CONFIG = """corpus: {folder: demo, test_splits: [test, other], label_range: [1, 7], shards: 2}
 encoders:
   plain: {base: demo/encoder, threads: 1}
