@@ -2,6 +2,7 @@
 
 import csv
 import os
+from dataclasses import fields
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from made_corpus import make_corpus, write_utterance
 from ser.config.calibration_methods import Method
 from ser.corpus import index
 from ser.corpus.recordings import check_sets, read_recordings
-from ser.evaluation.recording_scores import score_recordings
+from ser.evaluation.recording_scores import Files, Scoring, score_recordings
 from ser.files import DataError, write_json
 from ser.formats import manifest
 from ser.formats.parquet import write_parquet
@@ -170,9 +171,17 @@ def write_calibrated(path, speakers, values, methods=("none", "mu")):
     return str(path)
 
 
+def score(**arguments):
+    """`score_recordings` with all that it takes by name."""
+    scoring, files = (
+        kind(**{field.name: arguments[field.name] for field in fields(kind)}) for kind in (Scoring, Files)
+    )
+    score_recordings(scoring, files, {name: arguments[f"{name}_path"] for name in ("scores", "speakers", "rejected")})
+
+
 @pytest.fixture
 def study(tmp_path):
-    """The arguments of score_recordings, with everything that it reads."""
+    """The arguments of `score`, with everything that it reads."""
     rng = np.random.default_rng(3)
 
     def draw(n):
@@ -247,7 +256,7 @@ def average(seeds, speakers):
 
 def test_scores_are_means_over_seeds_with_an_interval_of_validation_errors(study):
     arguments, files, truth = study
-    score_recordings(**arguments)
+    score(**arguments)
     rows = read_csv(arguments["scores_path"])
     assert [row["file"] for row in rows] == ["guests/one0", "guests/two0", "guests/two1", "guests/two2"]
     assert [row["speaker"] for row in rows] == ["one", "two", "two", "two"]
@@ -281,7 +290,7 @@ def test_scores_are_means_over_seeds_with_an_interval_of_validation_errors(study
 
 def test_neighbours_are_the_nearest_training_speakers(study):
     arguments, _, _ = study
-    score_recordings(**arguments)
+    score(**arguments)
     rows = read_csv(arguments["speakers_path"])
     assert [(r["speaker"], r["calibration"], r["target"], r["seed"], r["k"], r["neighbours"]) for r in rows] == [
         ("one", "none", "", "", "", ""),
@@ -301,14 +310,14 @@ def test_neighbours_are_the_nearest_training_speakers(study):
 
 def test_a_method_that_takes_all_training_speakers_names_none(study):
     arguments, _, _ = study
-    score_recordings(**arguments | {"method": Method("mu", shift="mu", neighbours="all")})
+    score(**arguments | {"method": Method("mu", shift="mu", neighbours="all")})
     assert {r["neighbours"] for r in read_csv(arguments["scores_path"])} == {"", "all training speakers"}
 
 
 def test_without_calibration_and_with_one_seed(study):
     arguments, files, _ = study
     one = {key: arguments[key][:1] for key in ("seeds", "calibrated", "validation")}
-    score_recordings(**arguments | one | {"method": Method("none"), "coverage": 0.8})
+    score(**arguments | one | {"method": Method("none"), "coverage": 0.8})
     rows = read_csv(arguments["scores_path"])
     assert {row["calibration"] for row in rows} == {"none"} and {row["valence_seed_sd"] for row in rows} == {""}
     values = [float(row["valence"]) for row in rows]
@@ -319,7 +328,7 @@ def test_without_calibration_and_with_one_seed(study):
 
 def test_what_was_set_aside_has_its_reason(study):
     arguments, _, _ = study
-    score_recordings(**arguments)
+    score(**arguments)
     assert read_csv(arguments["rejected_path"]) == [{"file": "guests/two9", "speaker": "two", "reason": "silent"}]
 
 
@@ -329,5 +338,5 @@ def test_a_set_of_which_all_was_set_aside(study, tmp_path):
         write_calibrated(tmp_path / f"empty-{seed}.parquet", {}, {"none": np.empty((0, 2)), "mu": np.empty((0, 2))})
         for seed in (0, 1)
     ]
-    score_recordings(**arguments | {"calibrated": paths})
+    score(**arguments | {"calibrated": paths})
     assert read_csv(arguments["scores_path"]) == [] == read_csv(arguments["speakers_path"])

@@ -45,84 +45,104 @@ class Scores:
         return cells
 
 
-def score_recordings(
-    *,
-    name: str,
-    ablation: str,
-    method: Method,
-    coverage: float,
-    label_range: list[float],
-    min_utterances: int,
-    min_reference_utterances: int,
-    seeds: list[int],
-    targets: list[str],
-    train_labels: str,
-    validation_labels: str,
-    choices: str,
-    train: dict,
-    split: dict,
-    calibrated: list[str],
-    validation: list[str],
-    facts: list[str],
-    scores_path: str,
-    speakers_path: str,
-    rejected_path: str,
-) -> None:
+@dataclass(frozen=True)
+class Scoring:
+    """How a set is scored. `method` Method("none") leaves the predictions as they are."""
+
+    name: str  # of the set, which its speakers' ids start with (`name/speaker`); the tables leave it out
+    ablation: str
+    method: Method
+    coverage: float
+    label_range: list[float]
+    min_utterances: int
+    min_reference_utterances: int
+    seeds: list[int]
+    targets: list[str]
+
+    @property
+    def least(self) -> int:
+        """The utterances that a speaker needs: one has no spread, and PLDC would return the neighbours' mean."""
+        return max(2, self.min_utterances)
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a set is scored from.
+
+    `train` and `split` are the files of the splits, as `calibration_inputs.read_references` and `read_evidence` take
+    them; `calibrated` and `validation` calibrated predictions of the set and of the validation split, one per seed;
+    `facts` the audio facts of the set.
+    """
+
+    train_labels: str
+    validation_labels: str
+    choices: str
+    train: dict
+    split: dict
+    calibrated: list[str]
+    validation: list[str]
+    facts: list[str]
+
+
+def score_recordings(scoring: Scoring, files: Files, paths: dict[str, str]) -> None:
     """Write the scores of a set, how its speakers were calibrated, and what audio was set aside, as CSV.
 
-    A score is the mean over seeds of predictions calibrated with `method`, with the spread that averaging takes given
-    back to each speaker (`average_seeds`). A speaker with fewer than `min_utterances`
-    (or than 2) keeps the uncalibrated ones: one utterance has no spread, and PLDC would return the neighbours' mean.
-    `low` and `high` are the score plus or minus the half-width (`conformal`) of the validation errors of the same
-    calibration, kept within the labels' range; `seed_sd` is the standard deviation over seeds, empty with one.
+    A score is the mean over seeds of calibrated predictions, with the spread that averaging takes given back to each
+    speaker (`average_seeds`). A speaker with too few utterances keeps the uncalibrated ones. `low` and `high` are the
+    score plus or minus the half-width (`conformal`) of the validation errors of the same calibration, kept within the
+    labels' range; `seed_sd` is the standard deviation over seeds, empty with one.
 
     Args:
-        name: of the set, which its speakers' ids start with (`name/speaker`); the tables leave it out
-        method: Method("none") leaves the predictions as they are
-        train, split: files of the splits, as `evidence.read_references` and `read_evidence` take them
-        calibrated, validation: calibrated predictions of the set and of the validation split, one a seed
-        facts: audio facts of the set
+        paths: where to write `scores`, `speakers` and `rejected`
     """
-    truth, least = read_labels(validation_labels, targets), max(2, min_utterances)
-    scores = {}
-    for calibration, fewest in ({method.name: least} | {"none": 1}).items():
-        half_widths = measure_errors(validation, calibration, truth, fewest, coverage)
+    name, method, targets = scoring.name, scoring.method, scoring.targets
+    truth, scores = read_labels(files.validation_labels, targets), {}
+    for calibration, fewest in ({method.name: scoring.least} | {"none": 1}).items():
+        half_widths = measure_errors(files.validation, calibration, truth, fewest, scoring.coverage)
         logging.info("%s: half-widths of %s: %s", calibration, targets, half_widths)
-        scores[calibration] = Scores(*read_seeds(calibrated, calibration, targets), half_widths)
+        scores[calibration] = Scores(*read_seeds(files.calibrated, calibration, targets), half_widths)
     recordings, speakers = scores["none"].mean, []
     for speaker, count in zip(recordings.speakers, count_utterances(recordings), strict=True):
+        enough = count >= scoring.least
         cells = {"speaker": speaker.removeprefix(f"{name}/"), "n_utterances": int(count)}
-        cells["enough_utterances"] = "yes" if count >= least else "no"
-        speakers.append(cells | {"calibration": method.name if count >= least else "none"})
-    moves: list[list[dict]] = [[] for _ in speakers]
-    if method.name != "none":
-        for number, seed in enumerate(seeds if speakers else []):
-            references = read_references(train_labels, targets, train, number, min_reference_utterances)
-            evidence = read_evidence(targets, split, number)
-            points = [
-                {key: choice[key] for key in ("target", "seed", *CHOSEN)}
-                for choice in read_json(choices)["choices"]
-                if (choice["seed"], choice["calibration"]) == (seed, method.name)
-            ]
-            order, cosines = rank_neighbours(observe(evidence, method).vectors, references.vectors[method.similarity])
-            for s, speaker in enumerate(speakers):
-                if speaker["calibration"] != "none":
-                    near = [references.speakers[r] for r in order[s]]
-                    moves[s] += [point | name_neighbours(method, point["k"], near, cosines[s]) for point in points]
+        cells["enough_utterances"] = "yes" if enough else "no"
+        speakers.append(cells | {"calibration": method.name if enough else "none"})
+    moves = list_moves(scoring, files, [speaker["calibration"] != "none" for speaker in speakers])
     summaries = [speaker | summarise_moves(own) for speaker, own in zip(speakers, moves, strict=True)]
     rows = [
-        {"file": file, "ablation": ablation, "coverage": f"{coverage:g}"}
+        {"file": file, "ablation": scoring.ablation, "coverage": f"{scoring.coverage:g}"}
         | summaries[s]
-        | scores[speakers[s]["calibration"]].describe(row, label_range)
+        | scores[speakers[s]["calibration"]].describe(row, scoring.label_range)
         for row, (file, s) in enumerate(zip(recordings.ids.to_pylist(), recordings.speaker, strict=True))
     ]
     columns = ["file", "speaker", *targets]
     columns += [f"{target}_{what}" for target in targets for what in ("low", "high", "seed_sd")]
     columns += ["coverage", "ablation", "calibration", *(f"{target}_k" for target in targets)]
-    write_csv(scores_path, [*columns, "neighbours", "n_utterances", "enough_utterances"], rows)
+    write_csv(paths["scores"], [*columns, "neighbours", "n_utterances", "enough_utterances"], rows)
     calibrations = [speaker | move for speaker, own in zip(speakers, moves, strict=True) for move in own or [{}]]
-    write_csv(speakers_path, SPEAKER_COLUMNS, calibrations)
-    write_csv(rejected_path, REJECTED_COLUMNS, read_rejected(facts, name))
+    write_csv(paths["speakers"], SPEAKER_COLUMNS, calibrations)
+    write_csv(paths["rejected"], REJECTED_COLUMNS, read_rejected(files.facts, name))
+
+
+def list_moves(scoring: Scoring, files: Files, moved: list[bool]) -> list[list[dict]]:
+    """For each speaker that is calibrated, what was chosen for each seed and target, with the neighbours it has."""
+    moves: list[list[dict]] = [[] for _ in moved]
+    if scoring.method.name == "none" or not moved:
+        return moves
+    method, targets = scoring.method, scoring.targets
+    for number, seed in enumerate(scoring.seeds):
+        references = read_references(files.train_labels, targets, files.train, number, scoring.min_reference_utterances)
+        seen = observe(read_evidence(targets, files.split, number), method)
+        points = [
+            {key: choice[key] for key in ("target", "seed", *CHOSEN)}
+            for choice in read_json(files.choices)["choices"]
+            if (choice["seed"], choice["calibration"]) == (seed, method.name)
+        ]
+        order, cosines = rank_neighbours(seen.vectors, references.vectors[method.similarity])
+        for s in np.flatnonzero(moved):
+            near = [references.speakers[r] for r in order[s]]
+            moves[s] += [point | name_neighbours(method, point["k"], near, cosines[s]) for point in points]
+    return moves
 
 
 def count_utterances(utterances: Utterances) -> np.ndarray:
