@@ -76,7 +76,7 @@ def change(content: bytes, rng: random.Random, is_text: bool) -> bytes:
     kind = rng.choice(["bit", "byte", "cut", "drop", "double", "zeros", "insert", *["word"] * (6 * is_text)])
     if kind == "word":
         return content[:place] + rng.choice(WORDS).encode("utf-8", "surrogatepass") + content[place + length % 8 :]
-    if kind == "bit":
+    if kind == "bit" and content:
         place = min(place, len(content) - 1)
         return content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1 :]
     middle = {
