@@ -12,14 +12,16 @@ import numpy as np
 import pyarrow as pa
 
 from ser.config.ablation import Ablation
+from ser.config.calibration_methods import read_methods
 from ser.evaluation.calibration import calibrate_split, choose_calibration
 from ser.evaluation.groups import score_groups
 from ser.evaluation.label_shift import study_label_shift
 from ser.evaluation.protocol import check_protocol
-from ser.evaluation.tables import score_runs
+from ser.evaluation.tables import Design, score_runs
 from ser.files import write_json, write_text
 from ser.formats.csv_files import format_rows
 from ser.formats.parquet import read_parquet, write_parquet
+from ser.statistics.moments import Policy
 
 TARGETS = ["valence", "arousal"]
 METHODS = [
@@ -224,28 +226,28 @@ class MadeResults:
         }
         check_protocol(**given | changes)
 
-    def score(self, **changes) -> None:
-        given = {
-            "labels": {split: self.labels(split) for split in self.evaluated},
-            "train_labels": self.labels("train"),
-            "calibrated": self.calibrated(),
-            "choices": {ablation: self.choices(ablation) for ablation in self.ablations},
-            "cards": {"demo": str(self.root / "encoders/demo/card.json")},
-            "ablations": self.ablations,
-            "hearing": [],
-            "methods": self.methods,
-            "targets": self.targets,
-            "baseline": "baseline",
-            "policy": POLICY,
-            "studied": "mu_sigma",
-            "primary": "baseline",
-            "table": str(self.root / "ablation_table.csv"),
-            "contrast_table": str(self.root / "contrast_table.csv"),
-            "speaker_table": str(self.root / "speaker_table.csv"),
-            "speaker_summary": str(self.root / "speaker_summary.csv"),
-            "enrolment_curve": str(self.root / "enrolment_curve.csv"),
-        }
-        score_runs(**given | changes)
+    def score(self) -> None:
+        design = Design(
+            ablations=self.ablations,
+            hearing=[],
+            methods=read_methods(self.methods),
+            targets=self.targets,
+            baseline="baseline",
+            studied="mu_sigma",
+            primary="baseline",
+            policy=Policy(**POLICY),
+        )
+        tables = ("contrast_table", "speaker_table", "speaker_summary", "enrolment_curve")
+        score_runs(
+            design,
+            labels={split: self.labels(split) for split in self.evaluated},
+            train_labels=self.labels("train"),
+            calibrated=self.calibrated(),
+            choices={ablation: self.choices(ablation) for ablation in self.ablations},
+            cards={"demo": str(self.root / "encoders/demo/card.json")},
+            paths={name: str(self.root / f"{name}.csv") for name in tables}
+            | {"table": str(self.root / "ablation_table.csv")},
+        )
 
     def score_groups(self, groups: dict[str, Callable[[int], str]], **changes) -> None:
         """The group table: of each column of groups the value of a speaker by its number in the split."""

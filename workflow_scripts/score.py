@@ -2,8 +2,10 @@
 
 from ser import log
 from ser.config.ablation import Ablation
+from ser.config.calibration_methods import read_methods
 from ser.encoders.past import find_hearing
-from ser.evaluation.tables import score_runs
+from ser.evaluation.tables import Design, score_runs
+from ser.statistics.moments import Policy
 
 log.to_file(snakemake.log[0])
 params = snakemake.params
@@ -14,22 +16,20 @@ hearing = find_hearing(
     manifests=snakemake.input.test_manifests,
 )
 score_runs(
+    Design(
+        ablations=ablations,
+        hearing=[*params.personalised, *hearing],
+        methods=read_methods(params.methods),
+        targets=params.targets,
+        baseline=params.baseline,
+        studied=params.studied,
+        primary=params.primary,
+        policy=Policy(**params.policy),
+    ),
     labels=dict(zip(params.splits, snakemake.input.labels, strict=True)),
     train_labels=snakemake.input.train_labels,
     calibrated=snakemake.input.calibrated,
     choices=dict(zip(params.ablations, snakemake.input.choices, strict=True)),
     cards=dict(zip([*params.encoders, *params.tuned], snakemake.input.cards, strict=True)),
-    ablations=ablations,
-    hearing=[*params.personalised, *hearing],
-    methods=params.methods,
-    targets=params.targets,
-    baseline=params.baseline,
-    policy=params.policy,
-    studied=params.studied,
-    primary=params.primary,
-    table=snakemake.output.table,
-    contrast_table=snakemake.output.contrast_table,
-    speaker_table=snakemake.output.speaker_table,
-    speaker_summary=snakemake.output.speaker_summary,
-    enrolment_curve=snakemake.output.enrolment_curve,
+    paths=dict(snakemake.output.items()),
 )

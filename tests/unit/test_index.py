@@ -212,9 +212,9 @@ def test_groups_lie_apart_from_manifests_and_labels(corpus):
     assert (second.shards, second.labels) == (first.shards, first.labels)
     assert index.load() == second
 
-    third = index.build(SETTINGS, {})
-    index.settle(third)
-    assert third.groups == {}
+    without = index.build(SETTINGS, {})
+    assert without.groups == {}
+    index.settle(without)
     assert not list(index.FOLDER.glob("*/groups.csv"))
 
 

@@ -259,8 +259,8 @@ def _group_speakers(corpus: Corpus, layout: _Layout) -> list[str]:
                 value, line = first.setdefault((row.speaker_id, column), (cell, row.line))
                 if cell != value:
                     problems.append(
-                        f"{where} of speaker {shorten(row.speaker_id)} is {shorten(cell)}, but {shorten(value)} in row "
-                        f"{line}; a group is made of speakers: give each one value, or none"
+                        f"{where} of speaker {shorten(row.speaker_id)} is {shorten(cell)}, but {shorten(value)} in "
+                        f"row {line}; a group is made of speakers: give each one value, or none"
                     )
         corpus.groups[row.speaker_id] = ()
     for speaker in corpus.groups:

@@ -1,9 +1,12 @@
 """The result tables: every ablation, calibration, target and split as rows of CSV files."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
 from ser.config.ablation import Ablation
-from ser.config.calibration_methods import CHOSEN, Method, read_methods
+from ser.config.calibration_methods import CHOSEN, Method
 from ser.config.finetuning import describe_method, name_encoder
-from ser.evaluation.cells import CONSTANT, SPEAKER_MEAN, WITH_TEST_LABELS, build_cells
+from ser.evaluation.cells import CONSTANT, SPEAKER_MEAN, WITH_TEST_LABELS, Cell, build_cells
 from ser.evaluation.enrolment_curve import CURVE_COLUMNS, extend_curve
 from ser.evaluation.families import adjust_families, list_controls, name_family
 from ser.evaluation.scoring import contrast_cells, list_speakers, score_cell, summarise_speakers
@@ -39,25 +42,45 @@ SUMMARY_COLUMNS = [
 ]
 
 
+@dataclass(frozen=True)
+class Design:
+    """What the tables compare with what; ablations and targets are in the tables' order.
+
+    `hearing` are the ablations whose encoder needs all audio of a test speaker, or has heard some; `studied` is the
+    calibration method that is held against its controls, `primary` the ablation of which that was chosen beforehand as
+    the test.
+    """
+
+    ablations: dict[str, Ablation]
+    hearing: list[str]
+    methods: list[Method]
+    targets: list[str]
+    baseline: str
+    studied: str
+    primary: str
+    policy: Policy
+
+
+Key = tuple[str, str, str, str]  # ablation, calibration, target, split
+
+
+@dataclass
+class Scores:
+    """What scoring found: by key the row, the rows of its speakers and their summary; contrasts, curve of enrolment."""
+
+    cells: dict[Key, tuple[dict, list[dict], dict]] = field(default_factory=dict)
+    contrasts: list[dict] = field(default_factory=list)
+    curve: list[dict] = field(default_factory=list)
+
+
 def score_runs(
+    design: Design,
     labels: dict[str, str],
     train_labels: str,
     calibrated: list[str],
     choices: dict[str, str],
     cards: dict[str, str],
-    ablations: dict[str, Ablation],
-    hearing: list[str],
-    methods: list[dict],
-    targets: list[str],
-    baseline: str,
-    studied: str,
-    primary: str,
-    policy: dict,
-    table: str,
-    contrast_table: str,
-    speaker_table: str,
-    speaker_summary: str,
-    enrolment_curve: str,
+    paths: dict[str, str],
 ) -> None:
     """Write the five tables from the calibrated predictions and the labels of the evaluated splits.
 
@@ -65,72 +88,61 @@ def score_runs(
         labels: the labels file of each evaluated split, in the table's order
         choices: the choices file (k and alpha) of each ablation
         cards: the card of each encoder, the fine-tuned ones among them, which says what its weights are
-        ablations: in the table's order
-        hearing: the ablations whose encoder needs all audio of a test speaker, or has heard some
-        studied: the calibration method that is held against its controls; `primary` the ablation of which that was
-            chosen beforehand as the test
-        policy: what `moments.Policy` takes
+        paths: where to write `table`, `contrast_table`, `speaker_table`, `speaker_summary` and `enrolment_curve`
     """
-    policy = Policy(**policy)
-    methods = read_methods(methods)
-    controls, compared = list_controls(studied, methods), set(ablations) - {baseline}
-    runs = find_runs(calibrated)
-    train_mean = read_labels(train_labels, targets).values.mean(axis=0)
-    enrolling = {method.name for method in methods if method.enrolment}
-    scores, contrasts, curve_rows = {}, [], []
+    runs, scores = find_runs(calibrated), Scores()
+    train_mean = read_labels(train_labels, design.targets).values.mean(axis=0)
     for split, path in labels.items():
-        paths = {(ablation, seed): file for (ablation, seed, name), file in runs.items() if name == split}
-        speakers, cells = build_cells(paths, read_labels(path, targets), methods, baseline, train_mean)
-        if not speakers:  # an empty split has no rows
-            continue
-        contrasted, curve = [], {}
-        for cell in cells:
-            if cell.calibration in (studied, *controls):
-                contrasted.append(cell)
-            scored = score_cell(cell, policy)
-            scores[cell.ablation, cell.calibration, targets[cell.target], split] = (
-                scored,
-                list_speakers(cell, speakers, policy),
-                summarise_speakers(cell, policy),
-            )
-            if cell.calibration in enrolling:
-                extend_curve(curve, cell, scored, methods, policy)
-        curve_rows += [
-            {"ablation": ablation, "target": targets[t], "split": split} | row
-            for (ablation, t, _), row in curve.items()
-        ]
-        found = contrast_cells(contrasted, studied, policy) if split != "validation" else []
-        contrasts += [
-            row
-            | {"split": split, "target": targets[row["target"]]}
-            | {"family": "primary" if row["ablation"] == primary else "controls"}
-            for row in found
-        ]
+        files = {(ablation, seed): file for (ablation, seed, name), file in runs.items() if name == split}
+        found = read_labels(path, design.targets)
+        score_split(design, split, *build_cells(files, found, design.methods, design.baseline, train_mean), scores)
     rows, speaker_rows, summary_rows = [], [], []
-    for facts in describe_rows(ablations, hearing, methods, targets, cards, choices):
+    compared = set(design.ablations) - {design.baseline}
+    for facts in describe_rows(design, cards, choices):
         for split in labels:
             key = facts | {"split": split}
-            score = scores.get(tuple(key[name] for name in ("ablation", "calibration", "target", "split")))
+            score = scores.cells.get(tuple(key[name] for name in ("ablation", "calibration", "target", "split")))
             if score:
                 row = key | score[0]
-                rows.append(row | {"family": name_family(row, compared, methods)})
+                rows.append(row | {"family": name_family(row, compared, design.methods)})
                 speaker_rows.extend(key | row for row in score[1])
                 summary_rows.append(key | score[2])
     adjust_families(rows)
-    adjust_families(contrasts)
-    write_csv(table, TABLE_COLUMNS, rows)
-    write_csv(contrast_table, CONTRAST_COLUMNS, contrasts)
-    write_csv(speaker_table, SPEAKER_COLUMNS, speaker_rows)
-    write_csv(speaker_summary, SUMMARY_COLUMNS, summary_rows)
-    write_csv(enrolment_curve, CURVE_COLUMNS, curve_rows)
+    adjust_families(scores.contrasts)
+    write_csv(paths["table"], TABLE_COLUMNS, rows)
+    write_csv(paths["contrast_table"], CONTRAST_COLUMNS, scores.contrasts)
+    write_csv(paths["speaker_table"], SPEAKER_COLUMNS, speaker_rows)
+    write_csv(paths["speaker_summary"], SUMMARY_COLUMNS, summary_rows)
+    write_csv(paths["enrolment_curve"], CURVE_COLUMNS, scores.curve)
 
 
-def describe_rows(
-    ablations: dict, hearing: list[str], methods: list[Method], targets: list[str], cards: dict, choices: dict
-) -> list[dict]:
-    """What is known of each row before scoring: one dictionary an ablation, calibration and target, in order."""
+def score_split(design: Design, split: str, speakers: list[str], cells: Iterable[Cell], scores: Scores) -> None:
+    """Add a split's cells to the scores; a split without speakers has none."""
+    targets, policy = design.targets, design.policy
+    contrasted = {design.studied, *list_controls(design.studied, design.methods)} if split != "validation" else ()
+    enrolling = {method.name for method in design.methods if method.enrolment}
+    held, curve = [], {}
+    for cell in cells:
+        row = score_cell(cell, policy)
+        key = cell.ablation, cell.calibration, targets[cell.target], split
+        scores.cells[key] = row, list_speakers(cell, speakers, policy), summarise_speakers(cell, policy)
+        if cell.calibration in contrasted:
+            held.append(cell)
+        if cell.calibration in enrolling:
+            extend_curve(curve, cell, row, design.methods, policy)
+    scores.curve += [
+        {"ablation": ablation, "target": targets[t], "split": split} | row for (ablation, t, _), row in curve.items()
+    ]
+    for row in contrast_cells(held, design.studied, policy):
+        family = "primary" if row["ablation"] == design.primary else "controls"
+        scores.contrasts.append(row | {"split": split, "target": targets[row["target"]], "family": family})
+
+
+def describe_rows(design: Design, cards: dict[str, str], choices: dict[str, str]) -> list[dict]:
+    """What is known of each row before scoring: one dictionary per ablation, calibration and target, in order."""
     rows = []
-    for name, ablation in ablations.items():
+    methods, targets = design.methods, design.targets
+    for name, ablation in design.ablations.items():
         chosen = read_json(choices[name])["choices"]
         facts = {"speaker": ablation.speaker, "fusion": ablation.fusion, "head": ablation.head}
         facts |= {"ablation": name, "encoder": describe_encoder(name, ablation, cards)}
@@ -141,7 +153,7 @@ def describe_rows(
                 rows.append(
                     facts
                     | {"calibration": calibration.name, "target": target}
-                    | {"protocol": name_protocol(ablation, name in hearing, calibration)}
+                    | {"protocol": name_protocol(ablation, name in design.hearing, calibration)}
                     | {key: join_values(choice[key] for choice in own) for key in CHOSEN}
                 )
     for name, protocol in {CONSTANT: "inductive", SPEAKER_MEAN: "transductive"}.items():
