@@ -86,7 +86,7 @@ def change(content: bytes, rng: random.Random, is_text: bool) -> bytes:
         "cut": b"",
         "drop": b"",
     }
-    rest = {"byte": 1, "insert": 0, "zeros": length, "cut": len(content), "drop": length, "double": 0}[kind]
+    rest = {"byte": 1, "insert": 0, "zeros": length, "cut": len(content), "drop": length, "double": 0}.get(kind, 0)
     return content[:place] + middle.get(kind, content[max(0, place - length) : place]) + content[place + rest :]
 
 
