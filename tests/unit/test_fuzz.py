@@ -76,7 +76,7 @@ def change(content: bytes, rng: random.Random, is_text: bool) -> bytes:
     kind = rng.choice(["bit", "byte", "cut", "drop", "double", "zeros", "insert", *["word"] * (6 * is_text)])
     if kind == "word":
         return content[:place] + rng.choice(WORDS).encode("utf-8", "surrogatepass") + content[place + length % 8 :]
-    if kind == "bit":
+    if kind == "bit" and content:
         place = min(place, len(content) - 1)
         return content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1 :]
     middle = {
@@ -86,7 +86,7 @@ def change(content: bytes, rng: random.Random, is_text: bool) -> bytes:
         "cut": b"",
         "drop": b"",
     }
-    rest = {"byte": 1, "insert": 0, "zeros": length, "cut": len(content), "drop": length, "double": 0}[kind]
+    rest = {"byte": 1, "insert": 0, "zeros": length, "cut": len(content), "drop": length, "double": 0}.get(kind, 0)
     return content[:place] + middle.get(kind, content[max(0, place - length) : place]) + content[place + rest :]
 
 

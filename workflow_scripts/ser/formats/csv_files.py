@@ -34,7 +34,10 @@ def read_table(path: str | Path, texts: Collection[str]) -> list[dict]:
     options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=False)
     parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
     try:
-        rows = pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=options).to_pylist()
+        table = pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=options)
+        if table.column_names != columns:
+            raise ValueError("its header is none of this workflow")
+        rows = table.to_pylist()
     except (pa.ArrowException, ValueError) as error:
         raise DataError(f"{path}: is no table of this workflow, or is damaged ({error})") from error
     for name in columns:

@@ -12,7 +12,7 @@ OTHERS = ("config.json", "preprocessor_config.json", "card.json", "heard.txt", H
 # Of what a card has the SHA-256, and under which key.
 DIGESTS = {WEIGHTS: "weights_sha256", "config.json": "config_sha256", "preprocessor_config.json": "preprocessor_sha256"}
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{,200}\.safetensors")
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 

@@ -110,10 +110,11 @@ def _is_whole(summary: dict) -> bool:
     try:
         check_names(made, Path())
         list(_flatten(made))
+        fit_python = isinstance(made["python"], str)
         settings = [*made["ablations"].values(), *made["config"]["encoders"].values(), *made["code"].values()]
         settings += [made["packages"], made["config"]["calibration"]]
         texts = [summary["encoders"], *summary["audio"].values(), *summary["labels"].values(), *cells]
-        fit = isinstance(cells, list) and all(isinstance(each, dict) for each in [*settings, *texts])
+        fit = fit_python and isinstance(cells, list) and all(isinstance(each, dict) for each in [*settings, *texts])
         fit = fit and all(isinstance(value, str) for each in texts for value in each.values())
         fit = fit and all(isinstance(each.get("splits", []), list) for each in made["config"]["encoders"].values())
         for row in cells:
