@@ -195,7 +195,7 @@ CHANGES = [
     Change(
         "calibration that is studied",
         lambda p: change_config(p, "evaluation", shift_calibration="mfcc"),
-        {"study_label_shift", "record_provenance", "write_model_cards"},
+        SCORED - {"score_groups"},
     ),
     Change(
         "bootstrap",  # of correlations
