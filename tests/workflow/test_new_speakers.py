@@ -79,6 +79,7 @@ def test_scores_are_what_the_same_audio_has_as_a_test_split(scored):
     assert all(set(row["neighbours"].split(";")) <= speakers for row in rows)
 
 
+@pytest.mark.long
 def test_another_recording_changes_this_set_alone(project):
     write_utterance(project.work / "guests" / "test 1" / "new.wav", (2.0, 3.0, 4.0), voice=0.5, seed=9)
     project.expect_plan(set())

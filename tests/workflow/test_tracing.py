@@ -87,6 +87,7 @@ def test_one_changed_file_is_named_as_the_cause(built, project):
     assert all(cell["causes"] == [0] for cell in compared["cells"])
 
 
+@pytest.mark.long
 def test_a_commit_is_recorded_and_is_no_reason_to_run(project):
     def commit(message):
         git = ["git", "-C", project.checkout, "-c", "user.name=Name", "-c", "user.email=name@example.org"]
