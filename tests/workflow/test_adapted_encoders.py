@@ -33,7 +33,7 @@ def adapted(built, tmp_path_factory):
         config["pseudo_labels"] = {"mfcc": {"clusters": 5, "frames": 600}}
         config["ablations"] = [{"name": f"with-{name}", "encoder": name} for name in ENCODERS]
         config["baseline"] = "with-plain"
-        config["calibration"] = {"methods": [{"name": "mu_sigma"}], "k": [1, 2]}
+        config["calibration"] = {"methods": [{"name": "mu_sigma"}], "k": [1, 2], "min_reference_utterances": 1}
     project.build()
     assert not project.plan()
     return project

@@ -63,7 +63,7 @@ def test_training_labels_tune_anew(project):
 
 
 def test_tuning_code_trains_what_is_tuned_alone(project):
-    edit(project, "ser/tuning.py")
+    edit(project, "ser/heads/tuning.py")
     project.expect_plan(TUNED | training("best"))
 
 
