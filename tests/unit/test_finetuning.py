@@ -388,6 +388,7 @@ def train(clips, folder, method="whole", reads="last", **changes):
     return task.model, run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_that_was_killed_goes_on_to_the_same_weights(clips, tmp_path, monkeypatch, method):
     expected, whole = train(clips, tmp_path / "whole", method, epochs=3)
@@ -430,6 +431,7 @@ def test_a_step_size_that_goes_out_of_bounds_is_said(clips, tmp_path):
         train(clips, tmp_path, learning_rate=1e30, head_learning_rate=1e30, epochs=5)
 
 
+@pytest.mark.long
 def test_it_learns_what_can_be_heard(clips, tmp_path):
     _, run = train(clips, tmp_path, epochs=25, patience=25, learning_rate=1e-3)
     losses = [row["loss"] for row in run.curve if row["split"] == "train"]

@@ -506,6 +506,7 @@ VISIT = """
 """
 
 
+@pytest.mark.long
 def test_every_choice_can_be_made(page, content, tmp_path):
     visited = tmp_path / "visited.html"
     write_text(visited, page + VISIT)
@@ -519,6 +520,7 @@ def test_every_choice_can_be_made(page, content, tmp_path):
     assert 'data-theme="' in document and "missing" not in find_plots(document).values()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", ODD.values(), ids=ODD)
 def test_odd_studies_have_a_report(options, tmp_path):
     options = {"speakers": {"train": 6, "validation": 3, "test": 3}, "utterances": 6} | options

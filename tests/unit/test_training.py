@@ -154,6 +154,7 @@ def test_speaker_vectors_are_means_of_fused_vectors(tmp_path):
     assert not (tmp_path / "enrolment_vectors-2-train.parquet").exists()  # training speakers are never enrolled
 
 
+@pytest.mark.long
 def test_results_depend_on_the_seed_alone(tmp_path):
     """Twice the same, and with other seeds beside it: the same to the last bit and byte."""
     outs = {name: tmp_path / name for name in ("a", "b", "c")}

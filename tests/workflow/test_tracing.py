@@ -69,6 +69,7 @@ def test_the_command_of_a_cell_makes_its_inputs(project):
     assert project.plan(*targets) == {"calibrate base test"}
 
 
+@pytest.mark.long
 def test_one_changed_file_is_named_as_the_cause(built, project):
     replace(project, "test_4/u0.wav")
     project.build()
