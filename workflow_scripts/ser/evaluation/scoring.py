@@ -24,20 +24,15 @@ def score_cell(cell: Cell, policy: Policy) -> dict:
         return row
     pooled = moments.pool()
     row |= {"pearson": np.mean(pooled.pearson), "rmse": np.mean(pooled.rmse)}
-    deltas = compare_cell(cell, policy)
-    figures = []
+    deltas, figures = compare_cell(cell, policy), []
     for metric, (figure, by_seed) in measure_cell(cell, policy).items():
         figures.append(figure)
         row |= {metric: figure.value} | name_interval(metric, figure.interval())
         row[f"{metric}_seed_sd"] = float(np.std(by_seed, ddof=1)) if np.size(by_seed) > 1 else None
-        if delta := deltas.get(metric):
-            row |= describe_delta(f"delta_{metric}", delta)
     if counted.any():
         ccc = average_runs(moments.ccc)[counted]
         row["a_ccc_sd"] = ccc.std(ddof=1) if len(ccc) > 1 else None
-    if delta := deltas.get("a_ccc"):
-        row["detectable_delta"] = delta.detectable() if can_tell(delta) else None
-    return row | {"note": explain_gaps(row["n_speakers"], list(deltas.values()), figures)}
+    return row | describe_deltas(deltas) | {"note": explain_gaps(row["n_speakers"], list(deltas.values()), figures)}
 
 
 def measure_cell(cell: Cell, policy: Policy) -> dict[str, tuple[Estimate, np.ndarray]]:
@@ -78,17 +73,24 @@ def contrast_cells(cells: list[Cell], studied: str, policy: Policy) -> list[dict
         key = {"ablation": cell.ablation, "calibration": studied, "against": cell.calibration, "target": cell.target}
         row = key | {"n_speakers": int(policy.count(one.moments).sum()), "n_seeds": one.n_seeds}
         row |= {"n_utterances": int(one.moments.n.sum())}
-        for metric, delta in deltas.items():
-            row |= describe_delta(f"delta_{metric}", delta)
-        if delta := deltas.get("a_ccc"):
-            row["detectable_delta"] = delta.detectable()
-        rows.append(row | {"note": explain_gaps(row["n_speakers"], list(deltas.values()))})
+        note = explain_gaps(row["n_speakers"], list(deltas.values()))
+        rows.append(row | describe_deltas(deltas) | {"note": note})
     return rows
 
 
 def can_tell(delta: Estimate) -> bool:
     """Whether a difference may have an interval: of one seed it has one only where both sides share that seed."""
     return delta.enough and (delta.seeds_known or delta.paired)
+
+
+def describe_deltas(deltas: dict[str, Estimate]) -> dict:
+    """The cells of the differences by metric, and of the difference in A-CCC that could have been found."""
+    row = {}
+    for metric, delta in deltas.items():
+        row |= describe_delta(f"delta_{metric}", delta)
+    if delta := deltas.get("a_ccc"):
+        row["detectable_delta"] = delta.detectable() if can_tell(delta) else None
+    return row
 
 
 def describe_delta(name: str, delta: Estimate) -> dict:

@@ -5,7 +5,6 @@ weights of the epoch with the best CCC on the validation split. The head standar
 before tuning, a fixed map that lets it start on their scale (the paper's has none).
 """
 
-import csv
 import hashlib
 import json
 import logging
@@ -20,7 +19,7 @@ from ser.config.ablation import Ablation
 from ser.config.finetuning import check_encoder, check_size
 from ser.encoders import pretrained
 from ser.encoders.past import describe_audio, read_past
-from ser.files import DataError, atomic, read_json, sha256
+from ser.files import DataError, read_json, sha256
 from ser.finetuning.joint_model import JointModel
 from ser.finetuning.keras_head import KerasHead
 from ser.finetuning.methods import merge_adapters
@@ -28,7 +27,7 @@ from ser.finetuning.task import Clip, FineTuning
 from ser.formats.parquet import read_parquet
 from ser.heads.inputs import read_speakers, read_training_labels
 from ser.heads.model import set_statistics
-from ser.heads.saving import save_model
+from ser.heads.saving import save_model, write_history
 from ser.heads.weighting import weigh_speakers
 from ser.optimisation.trainer import Trainer, make_accelerator
 
@@ -209,7 +208,7 @@ def _save(
 ) -> None:
     best, settings, card = trainer.best, recipe.ablation.finetune, read_json(base / "card.json")
     save_model(str(places.head), model.head.keras.cpu())
-    _write_history(places.history, trainer.curve, recipe.targets)
+    write_history(places.history, _list_history(trainer.curve, recipe.targets))
     trainer.write_curve(places.encoder / "training.csv")
     learned = best["value"] >= LEARNED
     if not learned:
@@ -238,7 +237,7 @@ def _save(
     )
 
 
-def _write_history(path: Path, curve: list[dict], targets: list[str]) -> None:
+def _list_history(curve: list[dict], targets: list[str]) -> list[tuple]:
     """The curve as every head has it: loss, validation CCC and if it was the best, for each epoch and target."""
     rows, best, losses = [], -np.inf, []
     for row in curve:
@@ -250,6 +249,4 @@ def _write_history(path: Path, curve: list[dict], targets: list[str]) -> None:
             loss = f"{np.mean(losses):.6f}" if losses else ""
             rows += [(row["epoch"], t, loss, f"{row[f'{t}_ccc']:.6f}", int(better)) for t in targets]
             losses = []
-    header = ("epoch", "target", "loss", "validation_ccc", "best")
-    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *sorted(rows)])
+    return rows

@@ -1,7 +1,10 @@
-"""Heads on disk: the same bytes for the same model, whichever backend of Keras it was trained on."""
+"""Heads on disk, with the history of their training: the same bytes for the same model, whichever Keras trained it."""
 
+import csv
 import re
 import zipfile
+from collections.abc import Iterable
+from pathlib import Path
 
 import keras
 
@@ -19,6 +22,13 @@ def save_model(path: str, model: keras.Model) -> None:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for name, content in parts.items():
                 archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def write_history(path: str | Path, rows: Iterable[tuple]) -> None:
+    """Write `history.csv`, sorted by epoch and target; not by `csv_files`, an edit of which would train anew."""
+    header = ("epoch", "target", "loss", "validation_ccc", "best")
+    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *sorted(rows)])
 
 
 def _number_shared(config: bytes) -> bytes:

@@ -1,6 +1,5 @@
 """Training: all seeds of an ablation side by side, over one reading of the data."""
 
-import csv
 import os
 from dataclasses import dataclass, field
 
@@ -10,13 +9,13 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from ser.config.ablation import Ablation
-from ser.files import DataError, atomic
+from ser.files import DataError
 from ser.formats.curves import clear_curves, rename_curves
 from ser.heads.features import Shape, batch, naming_damage, read_shape
 from ser.heads.inputs import read_speakers
 from ser.heads.model import apply_together, build_head, find_layer, join_heads, set_statistics
 from ser.heads.prediction import predict_split
-from ser.heads.saving import save_model
+from ser.heads.saving import save_model, write_history
 from ser.heads.training_data import Data, Split, read_split, take
 from ser.heads.weighting import weigh_speakers
 from ser.statistics.ccc import compute_ccc
@@ -98,9 +97,7 @@ def train_ablation(
         heads[seed] = join_heads([member.head for member in group])
         save_model(f"{folder}/seed-{seed}/model.keras", heads[seed])
         rows = sorted(row for member in group for row in member.history)
-        header = ("epoch", "target", "loss", "validation_ccc", "best")
-        with atomic(f"{folder}/seed-{seed}/history.csv") as path, open(path, "w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([header, *rows])
+        write_history(f"{folder}/seed-{seed}/history.csv", rows)
         if tensorboard:
             _log_curves(rows, f"{tensorboard}/seed-{seed}")
     for name, split in (("train", train), ("validation", validation)):

@@ -13,7 +13,7 @@ from ser.statistics.intervals import MIN_SPEAKERS
 def draw_speakers(n_speakers: int, draws: int, seed: int) -> np.ndarray:
     """How often each speaker comes in each draw: float (draws, n_speakers), rows summing to n_speakers.
 
-    Rows of a table that share it are paired: their differences have intervals of their own.
+    Statistics of the same draws are paired.
     """
     counts = np.random.default_rng(seed).multinomial(n_speakers, np.full(n_speakers, 1 / n_speakers), size=draws)
     return counts.astype(float)
