@@ -1,5 +1,7 @@
 """What the report reads beside the evaluation of `made_results`, made up, and the report of such a folder."""
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from ser.files import write_json, write_text
 from ser.formats.parquet import read_parquet, write_parquet
 from ser.report.page import write_report
 
+GROUPS = {"kind": lambda number: "most" if number < 6 else "<b>few</b>"}  # 6 and 2 of the split test
 COSTS = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 TABLES = (
     "ablation_table",
@@ -100,6 +103,11 @@ def report(made: MadeResults, path: Path, **changes) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def read_content(page):
+    """What the page's plots and table are made from."""
+    return json.loads(re.search(r'<script type="application/json" id="content">(.*?)</script>', page, re.S)[1])
+
+
 def make_study(
     folder: Path, rejected: int = 1, withheld: tuple[str, ...] = (), groups: dict | None = None, **options
 ) -> MadeResults:
@@ -117,3 +125,9 @@ def make_study(
     made.study()
     complete(made, rejected)
     return made
+
+
+def make_grouped_study(folder: Path) -> MadeResults:
+    """A study with all that a report shows: two test splits, the smaller without intervals, and groups of speakers."""
+    speakers = {"train": 20, "validation": 6, "test": 8, "second": 5}
+    return make_study(folder, speakers=speakers, groups=GROUPS)

@@ -1,5 +1,7 @@
 """What calibration made and saw, as plain dictionaries: for tests that write the methods out again."""
 
+import csv
+
 import numpy as np
 
 from ser.files import read_json
@@ -8,6 +10,11 @@ from ser.formats.parquet import read_parquet
 
 def read(path):
     return read_parquet(path).to_pylist()
+
+
+def read_csv(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def by_speaker(rows, target):

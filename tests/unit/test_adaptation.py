@@ -9,59 +9,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-import librosa
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-import soundfile
 import torch
 from accelerate.state import AcceleratorState
-from made_corpus import write_utterance
+from made_adaptation import AUDIO, DROPOUTS, LABELS, PAPT, SPEAKERS, TAPT, TWO_PROCESSES, adapt, make_adaptable, run
 from safetensors.torch import load_file
-from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from ser.adaptation import adapt as adaptation
 from ser.adaptation import pseudo_labels, speaker_embeddings
-from ser.adaptation.clusters import read_clusters, read_clusters_past, read_frame_labels
+from ser.adaptation.clusters import read_clusters, read_clusters_past
 from ser.adaptation.masked_prediction import MaskedPrediction
 from ser.adaptation.neighbours import place_speakers
 from ser.adaptation.prediction_head import load_head, read_vectors
-from ser.encoders import pretrained, speaker_summaries
+from ser.encoders import pretrained
 from ser.encoders.past import Past, read_past
 from ser.files import DataError, read_json, sha256
-from ser.formats.csv_files import format_rows
 from ser.formats.encoder_folder import HEAD
-from ser.formats.manifest import Utterance
-from ser.formats.tfrecord import Record, write
 from ser.optimisation import trainer
-
-AUDIO = {"min_seconds": 0.1, "max_seconds": 60, "silence_db": -80}
-LABELS = {"features": "mfcc", "layer": -1, "clusters": 6, "frames": 500, "seed": 1}
-SETTINGS = {
-    **{"epochs": 2, "learning_rate": 1e-3, "head_learning_rate": 1e-2, "warmup": 0.1, "batch_seconds": 2},
-    **{"crop_seconds": 1, "accumulate": 1, "clip": 10, "freeze_front": False, "mask_probability": 0.08},
-    **{
-        "mask_length": 10,
-        "code_width": 8,
-        "temperature": 0.1,
-        "feature_penalty": 0,
-        "precision": "float32",
-        "seed": 1,
-        "threads": 1,
-    },
-    **{"gpus": 1, "checkpoint_steps": 2},
-}
-TAPT = {"adaptation": "tapt", "position": "last", "splits": ["train"]}
-PAPT = TAPT | {"adaptation": "papt"}
-DROPOUTS = ["hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"]
-TWO_PROCESSES = """
-import pickle, sys
-from test_adaptation import run, trainer
-trainer.device_count, accelerator = lambda: 2, trainer.Accelerator
-trainer.Accelerator = lambda cpu, **options: accelerator(cpu=True, **options)  # two CPU processes for two GPUs
-run(*pickle.loads(bytes.fromhex(sys.argv[1])), device="auto", gpus=2)
-"""
-SPEAKERS = {"train": ["a", "b", "c"], "validation": ["v", "w"]}
 
 
 @pytest.fixture(autouse=True)
@@ -71,63 +36,7 @@ def fresh_accelerator():
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Manifests, clusters, pseudo-labels and speaker means of eleven utterances, and a base encoder."""
-    folder = tmp_path_factory.mktemp("corpus")
-    torch.manual_seed(0)
-    config = HubertConfig(
-        conv_dim=[8] * 7,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-        **dict.fromkeys(DROPOUTS, 0.1),
-    )
-    pretrained.save(HubertModel(config), Wav2Vec2FeatureExtractor(do_normalize=True), folder / "base", Past())
-    shards = {}
-    for split, speakers in SPEAKERS.items():
-        utterances, records = [], []
-        for number, speaker in enumerate(speakers):
-            for u in range(3 if split == "train" else 1):
-                path = folder / split / f"{speaker}{u}.wav"
-                write_utterance(path, (3 + u, 4, 4), number / 3, seed=10 * number + u, seconds=0.8 + 0.3 * u)
-                utterances.append(Utterance(f"{speaker}{u}", str(path), speaker, sha256(path)))
-                vector = np.array([[number, 1 + u, 3 - number]], np.float32)
-                records.append(Record(f"{speaker}{u}", speaker, sha256(path), 1, vector))
-        manifest = folder / f"{split}.csv"
-        manifest.write_text(format_rows(Utterance._fields, utterances))
-        shards[split] = ([str(manifest)], [str(folder / f"{split}.parquet")])
-        write(folder / f"{split}.tfrecord", records)
-        means = str(folder / f"{split}-means.parquet")
-        speaker_summaries.summarise_embeddings([str(folder / f"{split}.tfrecord")], means)
-    common = {"options": LABELS, "audio": AUDIO, "device": "cpu", "threads": 1}
-    pseudo_labels.make_clusters(shards["train"][0], None, None, folder / "clusters.safetensors", **common)
-    for manifests, labels in shards.values():
-        pseudo_labels.label_shard(manifests[0], folder / "clusters.safetensors", None, labels[0], **common)
-    return folder, shards
-
-
-def run(corpus, out, options=TAPT, base="base", device="cpu", **settings):
-    folder, shards = corpus
-    adaptation.adapt(
-        adaptation.Sources(
-            base=str(folder / base),
-            revision=None,
-            shards=shards,
-            clusters=str(folder / "clusters.safetensors"),
-            speaker_means=[str(folder / f"{split}-means.parquet") for split in SPEAKERS],
-        ),
-        adaptation.Recipe(options=options, settings=SETTINGS | settings, audio=AUDIO, fingerprint=""),
-        adaptation.Places(out, out.parent / "checkpoint.pt", out.parent / "tensorboard"),
-        device,
-    )
-
-
-def adapt(corpus, out, *options, **settings):
-    """`run`, and the weights that it wrote."""
-    run(corpus, out, *options, **settings)
-    return load_file(out / "model.safetensors") | load_file(out / "adaptation.safetensors")
+    return make_adaptable(tmp_path_factory.mktemp("corpus"))
 
 
 def read_curve(out):
@@ -341,66 +250,3 @@ def test_a_shards_vectors_are_its_speakers_own_or_their_neighbours_mean(corpus, 
 def test_without_a_known_speaker_nobody_can_be_placed():
     with pytest.raises(DataError, match="none of the speakers"):
         place_speakers({"new": np.ones(3)}, ["heard"], 2)
-
-
-def test_labels_are_the_nearest_clusters_of_the_frames_that_hubert_makes(corpus):
-    folder, shards = corpus
-    centroids = read_clusters(folder / "clusters.safetensors")
-    assert centroids.shape == (6, 39)
-    rows = read_frame_labels(shards["train"][1][0])
-    assert [row[0] for row in rows] == [f"{s}{u}" for s in SPEAKERS["train"] for u in range(3)]
-    for utterance_id, speaker, _, labels in rows:
-        samples, _ = librosa.load(folder / "train" / f"{utterance_id}.wav", sr=16_000)
-        assert utterance_id.startswith(speaker) and len(labels) == (len(samples) - 400) // 320 + 1
-        frames = pseudo_labels.mfcc_frames(samples)
-        distances = np.linalg.norm(frames[:, None] - centroids[None], axis=2)
-        chosen = distances[np.arange(len(labels)), labels]
-        np.testing.assert_allclose(chosen, distances.min(1), rtol=1e-4)
-
-
-def test_a_clusters_space_is_the_mfccs_of_the_normalised_signal():
-    rng = np.random.default_rng(0)
-    samples = rng.standard_normal(16_000).astype(np.float32)
-    frames = pseudo_labels.mfcc_frames(samples)
-    np.testing.assert_allclose(pseudo_labels.mfcc_frames(0.01 * samples + 0.2), frames, atol=0.05)
-    middle = frames[10:-10, 13:26]  # first differences: the slope of a line through nine frames
-    slope = np.stack(
-        [np.polyfit(np.arange(-4, 5), frames[t - 4 : t + 5, :13], 1)[0] for t in range(10, len(frames) - 10)]
-    )
-    np.testing.assert_allclose(middle, slope, atol=1e-3)
-
-
-def test_clusters_of_a_layer_come_from_that_layer(corpus, tmp_path):
-    folder, shards = corpus
-    options = LABELS | {"features": "layer", "layer": 1, "clusters": 4}
-    common = {"options": options, "audio": AUDIO, "device": "cpu", "threads": 1}
-    card = str(folder / "base" / "card.json")
-    pseudo_labels.make_clusters(shards["train"][0], card, None, tmp_path / "c.safetensors", **common)
-    pseudo_labels.label_shard(
-        shards["validation"][0][0], tmp_path / "c.safetensors", card, tmp_path / "l.parquet", **common
-    )
-    centroids = read_clusters(tmp_path / "c.safetensors")
-    assert centroids.shape == (4, 16)
-    model, extractor = pretrained.load(folder / "base")
-    samples, _ = soundfile.read(folder / "validation" / "v0.wav", dtype="float32")
-    waves = extractor(samples, sampling_rate=16_000, return_tensors="pt").input_values
-    with torch.no_grad():
-        frames = model(waves, output_hidden_states=True).hidden_states[1][0].numpy()
-    distances = np.linalg.norm(frames[:, None] - centroids[None], axis=2)
-    labels = pq.read_table(tmp_path / "l.parquet")["labels"][0].as_py()
-    assert np.mean(distances.argmin(1) == labels) > 0.98  # a frame between two clusters may fall to either
-    with pytest.raises(DataError, match="layer 9: the encoder"):
-        pseudo_labels.open_features(card, options | {"layer": 9}, "cpu", 1)
-
-
-def test_given_clusters_are_taken_as_they_are_and_bad_ones_named(corpus, tmp_path):
-    folder, _ = corpus
-    options = LABELS | {"centroids": "somewhere"}
-    common = {"options": options, "audio": AUDIO, "device": "cpu", "threads": 1}
-    pseudo_labels.make_clusters([], None, str(folder / "clusters.safetensors"), tmp_path / "c.safetensors", **common)
-    expected = read_clusters(folder / "clusters.safetensors")
-    assert np.array_equal(read_clusters(tmp_path / "c.safetensors"), expected)
-    with pytest.raises(DataError, match="model.safetensors: holds no clusters"):
-        read_clusters(folder / "base" / "model.safetensors")
-    with pytest.raises(DataError, match="too few for 6000 clusters"):
-        pseudo_labels._fit(np.zeros((10, 39), np.float32), options | {"clusters": 6000})

@@ -1,42 +1,28 @@
-"""The report says what the tables say, lets no value become markup, and draws in a browser without a network."""
+"""The report says what the tables say, and lets no value become markup."""
 
-import csv
 import json
 import re
-import shutil
-import subprocess
 from collections import Counter
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import vl_convert
-from made_report import make_study, report
+from made_report import make_grouped_study, make_study, read_content, report
+from read_results import read_csv
 
 from ser.files import read_json, write_json, write_text
-from ser.report.datasets import collect_training, group_rows
-from ser.report.page import dump_script, format_size, format_time
-from ser.report.run import measure_costs, measure_disk
-from ser.report.speaker_map import BINS, project
-from ser.report.summary import (
-    count_differences,
-    describe_groups,
-    describe_power,
-    format_interval,
-    format_number,
-    judge,
-    list_cautions,
-)
+from ser.report.page import dump_script
+from ser.report.run import measure_costs
+from ser.report.speaker_map import BINS
 
 KEY = ("ablation", "calibration", "target", "split")
-GROUPS = {"kind": lambda number: "most" if number < 6 else "<b>few</b>"}  # 6 and 2 of the split test
 HOSTILE = "<script>document.title=1</script>&amp;"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    speakers = {"train": 20, "validation": 6, "test": 8, "second": 5}
-    return make_study(tmp_path_factory.mktemp("made"), speakers=speakers, groups=GROUPS)
+    return make_grouped_study(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +35,6 @@ def content(page):
     return read_content(page)
 
 
-def read_content(page):
-    """What the page's plots and table are made from."""
-    return json.loads(re.search(r'<script type="application/json" id="content">(.*?)</script>', page, re.S)[1])
-
-
 def look_up(content, name, *keys):
     """The rows of a dataset's group."""
     dataset = content["datasets"][name]
@@ -62,11 +43,6 @@ def look_up(content, name, *keys):
         for field, column in zip(dataset["fields"], dataset["groups"].get("|".join(keys), []), strict=False)
     ]
     return [dict(zip(dataset["fields"], values, strict=True)) for values in zip(*columns, strict=True)]
-
-
-def read_csv(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_the_table_is_the_ablation_table(made, content):
@@ -142,13 +118,6 @@ def test_groups_are_those_of_the_group_table(made, page, content):
     (section,) = re.findall(r'<section id="groups">.*?</section>', page, re.S)
     small = "&lt;b&gt;few&lt;/b&gt; (2, test), most (5, second)"
     assert "No gap could be tested." in section and small in section
-
-
-def test_the_gaps_that_are_told_from_none_are_counted():
-    sizes = {"group": "sex", "split": "test", "n_speakers": 6.0}
-    rows = [sizes | {"value": value, "gap_a_ccc_p_adjusted": p} for value in "fm" for p in (0.049, 0.051, None)]
-    rows.append(sizes | {"value": "x", "gap_a_ccc_p_adjusted": None, "n_speakers": 5.0})
-    assert describe_groups(rows) == [{"name": "sex", "compared": 4, "told": 2, "small": ["x (5, test)"]}]
 
 
 def test_a_run_without_groups_says_nothing_of_them(tmp_path):
@@ -266,26 +235,6 @@ def test_neighbours_are_the_most_similar_training_speakers(made, content):
         assert [row["cosine"] for row in own] == pytest.approx([cosines[other] for other in expected], abs=6e-5)
 
 
-def test_the_plane_is_that_of_a_singular_value_decomposition():
-    rng = np.random.default_rng(5)
-    references, others = rng.normal(size=(30, 8)) + 2, rng.normal(size=(4, 8)) + 2
-    (plane, shown), share = project(references, others)
-    unit = references / np.linalg.norm(references, axis=1, keepdims=True)
-    centre = unit.mean(axis=0)
-    _, values, axes = np.linalg.svd(unit - centre, full_matrices=False)
-    other = (others / np.linalg.norm(others, axis=1, keepdims=True) - centre) @ axes[:2].T
-    # the sign of a component is arbitrary; both ways are exact to rounding
-    np.testing.assert_allclose(np.abs(plane), np.abs((unit - centre) @ axes[:2].T), atol=1e-9)
-    np.testing.assert_allclose(np.abs(shown), np.abs(other), atol=1e-9)
-    assert share == pytest.approx(np.sum(values[:2] ** 2) / np.sum(values**2))
-
-
-@pytest.mark.parametrize("shape", [(1, 4), (2, 4), (3, 1)])
-def test_few_speakers_have_a_plane_too(shape):
-    (plane,), share = project(np.arange(1.0, 1 + shape[0] * shape[1]).reshape(shape))
-    assert plane.shape == (shape[0], 2) and np.isfinite(plane).all() and np.isfinite(share)
-
-
 def test_the_corpus_is_counted(made, page, content):
     text = re.sub(r"\s+", " ", page)
     # 20 speakers with 15 utterances of 2.5 s each; the first utterance is set aside
@@ -349,184 +298,3 @@ def test_costs_are_sums_of_a_rules_jobs_and_leave_out_what_is_gone(made):
     }
     assert (score["rule"], score["seconds"], score["memory"]) == ("score", 0.4, 0)
     (made.root / "benchmarks/train_ablation/gone.tsv").unlink()
-
-
-def test_a_file_with_two_names_is_on_disk_once(tmp_path):
-    write_text(tmp_path / "embeddings/a", "12345")
-    write_text(tmp_path / "table.csv", "123")
-    write_text(tmp_path / "logs/score.log", "not counted")
-    (tmp_path / ".reuse").mkdir()
-    (tmp_path / ".reuse/b").hardlink_to(tmp_path / "embeddings/a")
-    assert measure_disk(tmp_path) == [
-        {"kind": "embeddings", "files": 1, "bytes": 5},
-        {"kind": "tables", "files": 1, "bytes": 3},
-    ]
-
-
-def test_a_training_log_is_drawn_whatever_it_measures(tmp_path):
-    lines = [f"{step},{step // 10},train,{1 / (step + 1)},0.5,,0.001" for step in range(1000)]
-    lines += ["999,99,validation,0.25,,0.125,0"]
-    write_text(
-        tmp_path / "training.csv", "\n".join(["step,epoch,split,loss,accuracy,perplexity,learning_rate", *lines]) + "\n"
-    )
-    curves, measures = collect_training({"tapt": str(tmp_path / "training.csv")})
-    assert measures == ["loss", "accuracy", "perplexity"]
-    loss = dict(zip(curves.fields, curves.groups["loss"], strict=True))
-    steps = [step for step, split in zip(loss["step"], loss["split"], strict=True) if split == "train"]
-    assert len(steps) <= 402 and steps[0] == 0 and steps[-1] == 999  # thinned, with both ends
-    assert curves.groups["perplexity"] == [["tapt"], ["validation"], [999], [0.125]]
-
-
-def test_numbers_are_written_for_people():
-    assert [format_number(v, 2, sign=True) for v in (0.126, -0.126, None)] == ["+0.13", "\u22120.13", "\u2013"]
-    assert format_interval(-0.1, 0.25) == "[\u22120.100, 0.250]" and format_interval(None, None) == ""
-    assert [format_size(v) for v in (0, 999, 1500, 123456789)] == ["0 B", "999 B", "1.5 kB", "123 MB"]
-    assert [format_time(v) for v in (0.04, 90, 5400)] == ["0.0 s", "1.5 min", "1.5 h"]
-
-
-def test_differences_are_counted():
-    lines = [{"compared": 8, "above": 2, "below": 0}, {"compared": 12, "above": 1, "below": 3}]
-    assert count_differences(lines) == {"compared": 20, "above": 3, "below": 3}
-
-
-@pytest.mark.parametrize(
-    ("p", "adjusted", "delta", "bound", "words"),
-    [
-        (None, None, 0.3, None, "no interval"),
-        (0.001, 0.01, 0.3, 0.4, "better"),
-        (0.001, 0.01, -0.3, 0.4, "worse"),
-        (0.03, 0.2, 0.3, 0.4, "too few to tell"),
-        (0.6, 1.0, 0.01, 0.04, "no difference larger than 0.040"),
-    ],
-)
-def test_what_may_be_said_of_a_difference(p, adjusted, delta, bound, words):
-    row = {"delta_a_ccc_p": p, "delta_a_ccc_p_adjusted": adjusted, "delta_a_ccc": delta, "delta_a_ccc_bound": bound}
-    assert judge(row, margin=0.05) == words
-
-
-def test_the_power_of_a_run_is_said_by_family():
-    rows = [
-        {"split": "test", "family": family, "detectable_delta": size, "n_speakers": 12.0}
-        for family, sizes in {"ablations": (0.1, 0.2, 0.12), "calibrations": (0.06,), "": (0.5,)}.items()
-        for size in sizes
-    ]
-    one, two = describe_power([*rows, rows[0] | {"detectable_delta": None}], seeds=3)
-    assert (one["family"], one["detectable"], one["speakers"], one["wanted"]) == ("ablations", 0.12, 12, 1730)
-    assert (two["family"], two["detectable"], two["wanted"]) == ("calibrations", 0.06, 430)
-
-
-def test_cautions_name_what_weakens_the_figures():
-    cells = [{"split": split, "n_speakers": n} for split, n in {"test": 1.0, "second": 6.0, "validation": 40.0}.items()]
-    cards = {"a": {"weights": "random-init"}, "b": {"weights": "given"}}
-    cautions = " ".join(list_cautions(cells, cards, [1], 2))
-    few = ("Only 1 speaker counts in split test: even if", "Only 6 speakers count in split second: its intervals")
-    for words in (*few, "weights of encoder a are random", "One seed", "2 audio files"):
-        assert words in cautions
-    assert "validation" not in cautions and "encoder b" not in cautions
-    assert list_cautions(cells[2:], {"b": {}}, [1, 2], 0) == []
-
-
-def test_a_group_is_found_by_its_keys():
-    rows = [{"a": "x", "b": 1, "c": 0.123456}, {"a": "y", "b": 1, "c": 2.0}, {"a": "x", "b": 1, "c": None}]
-    dataset = group_rows(("a", "b"), ("c",), rows)
-    assert dataset.groups == {"x|1": [[0.1235, None]], "y|1": [[2]]}
-
-
-# ---- in a browser
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND"),
-    *("--enable-logging=stderr", "--virtual-time-budget=60000", "--dump-dom"),
-]
-ODD = {
-    "one seed": {"seeds": [1], "ablations": ["baseline"]},
-    "no calibration": {"methods": []},
-    "one speaker a split": {"speakers": {"train": 1, "validation": 1, "test": 1}, "targets": ["valence"]},
-    "labels withheld": {"speakers": {"train": 6, "validation": 3, "test": 3, "second": 2}, "withheld": ("second",)},
-    "no test split": {"speakers": {"train": 4, "validation": 3}},
-}
-
-
-def open_page(path, profile):
-    """The document after its scripts ran, and what the console said."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: install Debian's package chromium")
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
-def find_plots(document):
-    """What each place of a plot holds: an SVG, or a note that there is nothing to show."""
-    places = re.findall(r'<div class="chart[^"]*" data-plot="([^"]+)".*?</figure>', document, re.S)
-    texts = re.findall(r'<div class="chart[^"]*" data-plot="[^"]+".*?</figure>', document, re.S)
-    return {
-        place: "drawn" if "<svg" in text else "empty" if 'class="empty"' in text else "missing"
-        for place, text in zip(places, texts, strict=True)
-    }
-
-
-def test_every_plot_is_drawn_without_a_network(made, page, content, tmp_path):
-    document, console = open_page(made.root / "report.html", tmp_path / "profile")
-    assert console == []
-    assert 'data-ready="yes"' in document
-    plots = find_plots(document)
-    assert plots.keys() == content["plots"].keys()
-    assert {place for place, state in plots.items() if state != "drawn"} <= {"alpha"}  # mu_sigma has none
-    assert document.count('class="forest"') > 2 * 2 * 2  # the table of ablations: two columns of intervals
-
-
-# What a reader does: every option of every choice, every view of the table, a click on a heading, the other theme.
-VISIT = """
-<script>
-(async () => {
-  const root = document.documentElement;
-  const settle = async () => { while (root.dataset.ready !== "yes") await new Promise((done) => setTimeout(done, 5)); };
-  const seen = [];
-  await settle();
-  for (const select of document.querySelectorAll("select"))
-    for (const option of select.options) {
-      select.value = option.value;
-      select.dispatchEvent(new Event("change", { bubbles: true }));
-      await settle();
-      seen.push(option.value);
-    }
-  const filter = document.getElementById("filter"), rows = () => document.querySelectorAll("#table tbody tr").length;
-  const search = (text) => { filter.value = text; filter.dispatchEvent(new Event("input")); return rows(); };
-  root.dataset.found = `${search("no such name")} ${search("BASELINE random")} of ${search("")}`;
-  document.querySelector("#table button").click();
-  document.getElementById("theme").click();
-  await settle();
-  root.dataset.visited = seen.length;
-})();
-</script>
-"""
-
-
-@pytest.mark.long
-def test_every_choice_can_be_made(page, content, tmp_path):
-    visited = tmp_path / "visited.html"
-    write_text(visited, page + VISIT)
-    document, console = open_page(visited, tmp_path / "profile")
-    assert console == []
-    options = sum(len(choice["values"]) for choice in content["choice"].values())
-    assert f'data-visited="{options + 4 + 2}"' in document  # and 4 views of the table by 2 metrics
-    rows = content["cells"]["rows"]  # the last view of the table shows all, of which 500 at once
-    drawn = sum(row[:6:5] == ["baseline", "random_k"] for row in rows)
-    assert f'data-found="0 {drawn} of {min(len(rows), 500)}"' in document
-    assert 'data-theme="' in document and "missing" not in find_plots(document).values()
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("options", ODD.values(), ids=ODD)
-def test_odd_studies_have_a_report(options, tmp_path):
-    options = {"speakers": {"train": 6, "validation": 3, "test": 3}, "utterances": 6} | options
-    page = report(make_study(tmp_path, **options), tmp_path / "report.html")
-    assert read_content(page)["cells"]["rows"]
-    document, console = open_page(tmp_path / "report.html", tmp_path / "profile")
-    assert console == [] and 'data-ready="yes"' in document
-    plots = find_plots(document)
-    assert set(plots.values()) <= {"drawn", "empty"} and plots["labels"] == "drawn"

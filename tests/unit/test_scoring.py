@@ -1,12 +1,10 @@
 """The tables, on made-up results with a planted shift: against other libraries, and row by row in what they promise."""
 
-import csv
-
 import audmetric
 import numpy as np
-import pyarrow as pa
 import pytest
-from made_results import DRAWS, METHODS, POLICY, TARGETS, MadeResults
+from made_results import DRAWS, METHODS, TARGETS, MadeResults
+from read_results import read_csv
 
 from ser.evaluation.cells import (
     CEILING_A,
@@ -15,13 +13,9 @@ from ser.evaluation.cells import (
     ORACLE,
     SPEAKER_MEAN,
     WITH_TEST_LABELS,
-    Cell,
 )
-from ser.evaluation.scoring import compute_gini, list_speakers, score_cell, summarise_speakers
-from ser.files import DataError, read_json, write_json
-from ser.formats.csv_files import format_cell, join_values
-from ser.formats.parquet import read_parquet, write_parquet
-from ser.statistics.moments import Policy, measure_speakers, stack
+from ser.files import read_json
+from ser.formats.parquet import read_parquet
 
 # The contract, from the design.
 COLUMNS = (
@@ -39,11 +33,6 @@ def made(tmp_path_factory):
     results = MadeResults(tmp_path_factory.mktemp("made"))
     results.evaluate()
     return results
-
-
-def read_csv(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -304,119 +293,3 @@ def test_speaker_summary_agrees_with_the_speaker_table(made):
             delta = np.array([number(s, "delta_ccc") for s in own])
             assert number(row, "share_helped") == pytest.approx(np.mean(delta > 1e-6), abs=1e-6)
             assert number(row, "share_harmed") == pytest.approx(np.mean(delta < -1e-6), abs=1e-6)
-
-
-def test_a_speaker_without_more_utterances_than_any_method_enrols(tmp_path):
-    """It is scored by no method that enrols, however few utterances that takes, and counted."""
-    methods = [{"name": "enrol_1", "enrolment": 1}, {"name": "enrol_15", "enrolment": 15}, {"name": "mu_sigma"}]
-    made = MadeResults(tmp_path, ["baseline"], [1], methods=methods)
-    made.evaluate()
-    for row in read_csv(made.root / "speaker_summary.csv"):
-        if row["calibration"].startswith("enrol"):
-            assert (row["n_speakers"], row["n_only_enrolment"]) == ("0", "24" if row["split"] == "test" else "20")
-    curve = [row for row in read_csv(made.root / "enrolment_curve.csv") if row["split"] == "test"]
-    assert {row["calibration"]: row["a_ccc"] for row in curve} == {"enrol_1": "", "enrol_15": ""}
-
-
-def test_gini_by_pairs():
-    values = np.array([0.1, 0.5, 0.2, 0.0, 0.9])
-    expected = np.abs(values[:, None] - values).sum() / (2 * len(values) ** 2 * values.mean())
-    assert compute_gini(values) == pytest.approx(expected)
-    assert compute_gini(np.full(4, 0.3)) == pytest.approx(0)
-    assert compute_gini(np.zeros(3)) is None
-
-
-def make_cell():
-    """Five speakers: two regular, one with constant labels, one with two utterances, one with one."""
-    truth = [1, 2, 3, 2, 4, 3, 5, 5, 5, 1, 2, 4]
-    prediction = [1, 2, 4, 2, 3, 3, 4, 5, 6, 2, 3, 4]
-    speaker = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4])
-    moments = stack([measure_speakers(truth, prediction, speaker, 6)])  # the sixth speaker has nothing to score
-    return Cell("a", "enrol", 0, moments, moments, 1)
-
-
-@pytest.mark.parametrize(
-    "policy, counted, few, constant",
-    [
-        (Policy(), [0, 1, 3], 1, 1),
-        (Policy(min_utterances=3), [0, 1], 2, 1),
-        (Policy(constant_labels="zero"), [0, 1, 2, 3], 1, 0),
-        (Policy(min_utterances=1, constant_labels="zero"), [0, 1, 2, 3, 4], 0, 0),
-        (Policy(min_utterances=4), [], 5, 0),
-    ],
-)
-def test_who_counts(policy, counted, few, constant):
-    cell = make_cell()
-    row, summary = score_cell(cell, policy), summarise_speakers(cell, policy)
-    regular = [([1, 2, 3], [1, 2, 4]), ([2, 4, 3], [2, 3, 3]), ([1, 2], [2, 3])]
-    first, second, two = (audmetric.concordance_cc(*pair) for pair in regular)
-    ccc = [first, second, 0, two, 0]
-    assert row["n_speakers"] == summary["n_speakers"] == len(counted)
-    assert (summary["n_few_utterances"], summary["n_constant_labels"], summary["n_only_enrolment"]) == (
-        few,
-        constant,
-        1,
-    )
-    assert row["n_utterances"] == 12  # O-CCC is of all
-    if counted:
-        assert row["a_ccc"] == pytest.approx(np.mean([ccc[s] for s in counted]))
-    else:
-        assert "a_ccc" not in row and "o_ccc" in row
-    listed = {s["speaker_id"]: s for s in list_speakers(cell, list("abcdef"), policy)}
-    assert set(listed) == set("abcde")
-    assert {name for name, s in listed.items() if "ccc" in s} == {"abcde"[s] for s in counted}
-
-
-def test_a_withheld_target_has_no_rows_and_one_speaker_no_interval(tmp_path):
-    made = MadeResults(tmp_path, seeds=[1], speakers={"train": 9, "validation": 4, "test": 1}, methods=METHODS[:1])
-    labels = read_parquet(made.labels("test"))
-    write_parquet(made.labels("test"), labels.set_column(2, "valence", pa.nulls(len(labels), pa.float64())))
-    made.evaluate()
-    rows = [row for row in read_csv(made.root / "ablation_table.csv") if row["split"] == "test"]
-    assert {row["target"] for row in rows} == {"arousal"}
-    assert {row["ablation"] for row in rows} == {"baseline", "other", CONSTANT, SPEAKER_MEAN}
-    for row in rows:
-        assert row["a_ccc"] and row["a_ccc_low"] == row["a_ccc_high"] == row["o_ccc_low"] == row["a_ccc_sd"] == ""
-
-
-def test_an_empty_test_split_has_no_rows(tmp_path):
-    made = MadeResults(tmp_path, seeds=[1], speakers={"train": 9, "validation": 4, "test": 0}, methods=METHODS[:1])
-    made.evaluate()
-    made.study(calibration="mu")
-    assert {row["split"] for row in read_csv(made.root / "ablation_table.csv")} == {"validation"}
-    assert read_csv(made.root / "label_shift.csv") == []
-
-
-def test_rejected_audio_is_not_scored(tmp_path):
-    """An utterance without a prediction, and a speaker without any, are left out everywhere."""
-    made = MadeResults(tmp_path, seeds=[1], methods=METHODS[:1])
-    for ablation in made.ablations:
-        path = made.seed_files("predictions", ablation, "test")[0]
-        write_parquet(path, read_parquet(path).slice(16))  # all of the first speaker, one of the second
-    made.evaluate()
-    row = read_csv(made.root / "ablation_table.csv")[1]
-    assert (row["split"], row["n_speakers"], row["n_utterances"]) == ("test", "23", str(24 * 15 - 16))
-    assert not any(s["speaker_id"] == "test 000" for s in read_csv(made.root / "speaker_table.csv"))
-
-
-def test_ablations_with_other_utterances_cannot_be_compared(tmp_path):
-    made = MadeResults(tmp_path, seeds=[1], methods=[])
-    path = made.seed_files("predictions", "other", "test")[0]
-    write_parquet(path, read_parquet(path).slice(1))
-    with pytest.raises(DataError, match=r"other/seed-1/test.parquet: expected each of the 360 utterances"):
-        made.evaluate()
-
-
-def test_an_encoder_with_trained_weights_is_not_marked(tmp_path):
-    made = MadeResults(tmp_path, ["baseline"], [1], speakers={"train": 3, "validation": 3}, methods=[])
-    write_json(made.root / "encoders/demo/card.json", {"weights": "pretrained"})
-    made.evaluate()
-    assert read_csv(made.root / "ablation_table.csv")[0]["encoder"] == "demo"
-
-
-def test_cells_of_a_table():
-    assert [format_cell(v) for v in (None, 3, "a", 0.5, -1e-9)] == ["", "3", "a", "0.500000", "0.000000"]
-    with pytest.raises(ValueError, match="cell is nan"):
-        format_cell(float("nan"))
-    assert join_values([5, 5]) == "5" and join_values([5, 10]) == "5;10" and join_values([None, None]) == ""
-    assert POLICY["min_utterances"] == Policy().min_utterances

@@ -1,6 +1,6 @@
 """Bad audio, odd names and bad sheets, through the real workflow: each is set aside or refused, with its reason.
 
-More kinds, one by one: tests/unit/test_audio.py, test_corpus.py, test_encoder.py, test_config.py.
+More kinds, one by one: tests/unit/test_audio.py, test_corpus.py, test_encoder_config.py, test_config.py.
 """
 
 import ast

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from changes import change_label
 from cluster import wait_for
-from test_rebuilds import TABLES
+from expected_jobs import TABLES
 
 MOUNTS = pytest.mark.skipif(
     os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0,
@@ -186,8 +186,6 @@ DAMAGED = [
     ("speakers/test/shard-000.json", PREDICTED[1:]),
     ("models/base/seed-1/model.keras", PREDICTED),
 ]
-
-
 MARKS = {  # all others are slow
     ("labels/test.parquet", flip): (),
     ("embeddings/plain/test/shard-000.tfrecord", truncate): pytest.mark.long,

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 from changes import add_ablation, change_config, change_label, edit, replace
-from test_rebuilds import BOTH, labels, scores, training
+from expected_jobs import BOTH, labels, scores, training
 
 from ser.files import read_json
 
