@@ -5,8 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import yaml
 
 TARGETS = ("valence", "arousal", "dominance")
+_SCHEMA = Path(__file__).parents[1] / "rules" / "config.schema.yaml"
+# The section `corpus` of a config that says nothing of it.
+DEFAULTS = {
+    key: part["default"]
+    for key, part in yaml.safe_load(_SCHEMA.read_text())["properties"]["corpus"]["properties"].items()
+    if "default" in part
+}
 SPEAKERS = {"train": 8, "validation": 3, "test": 3}
 
 

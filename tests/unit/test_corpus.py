@@ -2,21 +2,12 @@ import csv
 import os
 
 import pytest
+from made_corpus import DEFAULTS
 
 from ser.corpus.sheet import MSP_SHEETS, read_corpus
 from ser.files import DataError
 
-SETTINGS = {
-    "layout": "csv",
-    "audio": "",
-    "sheet": "",
-    "test_splits": ["test"],
-    "targets": ["valence", "arousal"],
-    "label_range": [1, 7],
-    "unknown_speakers": ["Unknown"],
-    "groups": [],
-    "shards": 2,
-}
+SETTINGS = DEFAULTS | {"targets": ["valence", "arousal"], "shards": 2}
 HEADER = ["file", "speaker", "split", "valence", "arousal"]
 GOOD = [["a.wav", "s 1", "train", "1", "7"], ["b/c.wav", "s/2", "validation", "2.5", "3"]]
 MSP_HEADER = ["FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender", "Split_Set"]

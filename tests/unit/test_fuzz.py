@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import yaml
+from made_corpus import DEFAULTS
 from test_comparison import make_summary
 
 from ser.audio.decode import Rejected, load
@@ -49,8 +50,7 @@ WORDS += ["=1+1", "\x1b[2J", "\x9b", "\u202e", "\0", "\n", ",", ";", ":", "&a [*
 WORDS += ["9" * 40, "s" * 600, "__use_yte__: true\n", "<script>", "$(touch ran)", "\ud83d", "\ufeff", "%s", "- ", "? "]
 
 AUDIO = {"min_seconds": 0.1, "max_seconds": 600, "silence_db": -80}
-SHEET = {"layout": "csv", "audio": "", "sheet": "", "test_splits": ["test"], "targets": ["valence", "arousal"]}
-SHEET |= {"label_range": [1, 7], "unknown_speakers": ["Unknown"], "shards": 2, "groups": []}
+SHEET = DEFAULTS | {"targets": ["valence", "arousal"], "shards": 2}
 CONFIG = """corpus: {folder: demo, test_splits: [test, other], label_range: [1, 7], shards: 2}
 encoders:
   plain: {base: demo/encoder, threads: 1}

@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_corpus import TARGETS, make_corpus, read_sheet, write_sheet
+from made_corpus import DEFAULTS, TARGETS, make_corpus, read_sheet, write_sheet
 
 from ser.corpus import index
 from ser.corpus.file_hashes import hash_files
@@ -13,18 +13,7 @@ from ser.files import DataError, read_json, sha256
 from ser.formats import manifest
 from ser.formats.csv_files import format_rows, read_rows
 
-SETTINGS = {
-    "layout": "csv",
-    "folder": "corpus",
-    "audio": "",
-    "sheet": "",
-    "test_splits": ["test"],
-    "targets": list(TARGETS),
-    "label_range": [1, 7],
-    "unknown_speakers": ["Unknown"],
-    "groups": [],
-    "shards": 2,
-}
+SETTINGS = DEFAULTS | {"folder": "corpus", "shards": 2}
 SPEAKERS = {"train": 3, "validation": 1, "test": 2}
 
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 import pyarrow as pa
 import pytest
-from made_corpus import make_corpus, write_utterance
+from made_corpus import DEFAULTS, make_corpus, write_utterance
 
 from ser.config.calibration_methods import Method
 from ser.corpus import index
@@ -110,18 +110,7 @@ def test_only_what_can_be_applied_is_accepted(options, message):
         check_sets({"guests": settings | options}, {"base": {}}, METHODS)
 
 
-SETTINGS = {
-    "layout": "csv",
-    "folder": "corpus",
-    "audio": "",
-    "sheet": "",
-    "test_splits": ["test"],
-    "targets": ["valence"],
-    "label_range": [1, 7],
-    "unknown_speakers": [],
-    "groups": [],
-    "shards": 2,
-}
+SETTINGS = DEFAULTS | {"folder": "corpus", "targets": ["valence"], "shards": 2}
 
 
 @pytest.fixture

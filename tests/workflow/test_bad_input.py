@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from made_corpus import make_corpus, read_sheet, write_sheet
+from made_corpus import DEFAULTS, make_corpus, read_sheet, write_sheet
 
 from ser.corpus import index
 from ser.files import DataError, read_json
@@ -210,8 +210,7 @@ def corpus(tmp_path_factory):
 
 @pytest.mark.parametrize(("sheet", "message"), SHEETS.values(), ids=SHEETS)
 def test_sheets(corpus, monkeypatch, tmp_path, sheet, message):
-    settings = {"layout": "csv", "folder": "corpus", "audio": "", "sheet": "", "test_splits": ["test"], "shards": 2}
-    settings |= {"targets": list(LABELS), "label_range": [1, 7], "unknown_speakers": ["Unknown"], "groups": []}
+    settings = DEFAULTS | {"folder": "corpus", "targets": list(LABELS), "shards": 2}
     monkeypatch.chdir(corpus)
     (corpus / "corpus/labels.csv").write_bytes(sheet if isinstance(sheet, bytes) else sheet.encode())
     if message is None:

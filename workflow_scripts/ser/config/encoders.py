@@ -26,7 +26,7 @@ def resolve_encoders(config: dict) -> dict[str, dict]:
         encoder["pseudo_labels"] = own["pseudo_labels"] or next(iter(config["pseudo_labels"]))
         encoder["pretraining"] = config["pretraining"] | (own["pretraining"] or {})
         _expect(where, "pseudo_labels", encoder["pseudo_labels"], list(config["pseudo_labels"]))
-        if config["corpus"]["layout"] == "csv":
+        if config["corpus"]["layout"] == "csv" or config["corpus"]["speaker_splits"]:
             for split in encoder["splits"]:
                 _expect(where, "splits", split, splits)
         if encoder["adaptation"] == "papt":

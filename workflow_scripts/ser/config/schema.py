@@ -15,7 +15,7 @@ from ser.text import find_fault, shorten
 
 MOST = 2**32 - 1  # the largest seed that Keras takes; nothing else is that large
 LONGEST_PATH = 4096
-_PATH = re.compile(r"(^|\.)(folder|audio|sheet|base|centroids|revision)$")
+_PATH = re.compile(r"(^|\.)(folder|audio|sheet|speaker_splits|base|centroids|revision)$")
 RENAMED = {"hubert": "encoder"}  # values that earlier versions knew
 
 

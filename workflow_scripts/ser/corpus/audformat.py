@@ -49,12 +49,17 @@ class Database:
             raise DataError(f"{header}: its schemes are none of an audformat database")
 
     def read_rows(
-        self, tables: dict[str, str] | str, speaker: str, split: str, targets: Iterable[str], groups: Iterable[str]
+        self,
+        tables: dict[str, str] | str,
+        speaker: str,
+        split: str | None,
+        targets: Iterable[str],
+        groups: Iterable[str],
     ) -> Iterator[Row]:
         """The rows of the tables with the labels, each with its place.
 
         Args:
-            tables: the table of each split; or one table, and `split` is a column
+            tables: the table of each split; or one table, and `split` is a column, or None where no split is wanted
             speaker, split, targets, groups: names of columns. All but `targets` may be in another table of the same
                 files; `split` and `groups` may also be what the speakers' scheme says of each speaker
         """
@@ -71,7 +76,8 @@ class Database:
             self._check_whole(table)
             labels = [self._take(table, column) for column in targets]
             speakers = self.find_column(table, speaker)
-            splits = [name] * len(speakers) if name else self.find_fact(table, split, speaker, speakers)
+            known = name or split is None
+            splits = [name or ""] * len(speakers) if known else self.find_fact(table, split, speaker, speakers)
             facts = [self.find_fact(table, column, speaker, speakers) for column in groups]
             rows = zip(self._take(table, "file"), speakers, splits, *labels, *facts, strict=True)
             for place, (file, speaker_id, split_name, *cells) in zip(self._list_places(table), rows, strict=False):

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from ser.corpus.cells import raise_problems
 from ser.corpus.file_hashes import hash_files
 from ser.corpus.recordings import PREFIX, read_recordings
-from ser.corpus.sheet import Corpus, raise_problems, read_corpus
+from ser.corpus.sheet import Corpus, read_corpus
 from ser.files import DataError, is_linked, read_json, sha256, write_json
 from ser.formats.csv_files import format_rows, read_rows
 from ser.formats.encoder_folder import is_folder, list_files
@@ -262,4 +263,6 @@ def _report(corpus: Corpus, index: Index) -> None:
         speakers = len({row.speaker_id for row in rows})
         print(f"{clean(str(corpus.sheet))}: {split}: {len(rows)} utterances of {speakers} speakers", file=sys.stderr)
     for what, count in sorted(corpus.left_out.items()):
-        print(clean(f"{corpus.sheet}: {count} utterances with {what} left out"), file=sys.stderr)
+        print(clean(f"{corpus.sheet}: {count} utterances of {what} left out"), file=sys.stderr)
+    for warning in corpus.warnings:
+        print(clean(f"warning: {warning}"), file=sys.stderr)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ser.config.calibration_methods import Method
-from ser.corpus.sheet import raise_problems, read_columns
+from ser.corpus.cells import raise_problems, read_columns
 from ser.files import DataError
 from ser.text import find_fault, shorten
 

@@ -1,14 +1,15 @@
 """Corpora: a label sheet in one of the supported layouts, read into checked rows."""
 
-import csv
 import math
 import posixpath
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ser.corpus.audformat import Database
-from ser.files import DataError, check_regular
+from ser.corpus.cells import raise_problems, read_columns
+from ser.corpus.speaker_splits import count_unnamed, list_absent, read_speaker_splits
+from ser.files import DataError
 from ser.text import find_fault, shorten
 
 MSP_SHEETS = ("labels_consensus.csv", "labels_concensus.csv")  # the second is how older releases spell it
@@ -24,7 +25,6 @@ MSP_SPLITS = {
 }
 _AUDIO = {"csv": "audio", "msp_podcast": "Audios", "audformat": ""}  # the layouts' own folders
 UNKNOWN = "unknown"  # the group of speakers of whom the sheet says nothing
-_SHOWN = 10  # problems named before the rest is only counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,14 @@ class Corpus:
     rows: list[Row]
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)  # speaker -> value in each of `corpus.groups`
     left_out: Counter = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)  # what a user should know, and no reason to stop
 
 
 @dataclass(frozen=True)
 class _Layout:
     file: str
     speaker: str
-    split: str
+    split: str | None  # None where `corpus.speaker_splits` says it
     targets: dict[str, str]  # target -> column
     splits: dict[str, str]  # value in the sheet -> split
     groups: dict[str, str]  # group -> column
@@ -70,6 +71,9 @@ def read_corpus(settings: dict) -> Corpus:
     """
     folder = Path(settings["folder"])
     layout, sheet = _find_layout(settings, folder)
+    own = Path(settings["speaker_splits"]) if settings["speaker_splits"] else None
+    named = read_speaker_splits(own, list(layout.splits)) if own else {}
+    unnamed: Counter[str] = Counter()
     audio = posixpath.join(settings["folder"], settings["audio"] or _AUDIO[settings["layout"]])
     corpus, name = Corpus(sheet, []), str(sheet)
     problems: list[str] = []
@@ -91,8 +95,8 @@ def read_corpus(settings: dict) -> Corpus:
             problems.append(f"{where}: {layout.file} {file!r} is listed already in row {lines[path]}")
             continue
         lines[path] = line
-        split = layout.splits.get(split_cell)
-        if split is None:
+        split = named.get(speaker) if own else layout.splits.get(split_cell)
+        if split is None and not own:
             problems.append(
                 f"{where}: {layout.split} {shorten(split_cell)} is unknown; expected one of {', '.join(layout.splits)}"
             )
@@ -102,6 +106,9 @@ def read_corpus(settings: dict) -> Corpus:
             continue
         if speaker.casefold() in unknown:
             corpus.left_out[f"{layout.speaker} {speaker!r}"] += 1
+            continue
+        if split is None:
+            unnamed[speaker] += 1
             continue
         first = speakers.setdefault(speaker, (split, line))
         if first[0] != split:
@@ -124,22 +131,31 @@ def read_corpus(settings: dict) -> Corpus:
     problems += _check_withheld(corpus, layout)
     problems += _group_speakers(corpus, layout)
     raise_problems(problems)
+    if own:
+        corpus.left_out += count_unnamed(own, unnamed)
+        corpus.warnings += list_absent(own, set(named) - set(speakers))
     for split in ("train", "validation"):
         if not any(row.split == split for row in corpus.rows):
-            raise DataError(f"{sheet}: no utterance of a known speaker is in split {split!r}; training needs both")
+            what = f"{own or sheet}: no utterance of a known speaker is in split {split!r}; training needs both"
+            raise DataError("\n".join([*corpus.warnings, what]))
     return corpus
 
 
-def raise_problems(problems: list[str]) -> None:
-    """Raise a DataError that lists the problems, if there are any."""
-    if problems:
-        more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise DataError("\n".join([*problems[:_SHOWN], *more]))
-
-
 def _find_layout(settings: dict, folder: Path) -> tuple[_Layout, Path]:
+    """The layout of a corpus and its sheet. With `speaker_splits` the splits are those of the config in any layout."""
+    layout, sheet = _find_own_layout(settings, folder)
+    if settings["speaker_splits"]:
+        layout = replace(layout, split=None, splits=_name_splits(settings))
+    return layout, sheet
+
+
+def _name_splits(settings: dict) -> dict[str, str]:
+    return {name: name for name in ("train", "validation", *settings["test_splits"])}
+
+
+def _find_own_layout(settings: dict, folder: Path) -> tuple[_Layout, Path]:
     targets = settings["targets"]
-    splits = {name: name for name in ("train", "validation", *settings["test_splits"])}
+    splits = _name_splits(settings)
     if settings["layout"] == "audformat":
         tables, names = settings["tables"], settings["columns"]
         splits = {name: name for name in tables} if isinstance(tables, dict) else splits | {"dev": "validation"}
@@ -172,50 +188,13 @@ def _read_tables(sheet: Path, layout: _Layout):
 
 
 def _read_cells(sheet: Path, layout: _Layout):
-    wanted = [layout.file, layout.speaker, layout.split, *layout.targets.values(), *layout.groups.values()]
-    first = len(layout.targets)
-    for line, (file, speaker, split, *cells) in read_columns(sheet, wanted, "corpus.folder and corpus.sheet"):
-        yield line, (file, speaker, split, cells[:first], cells[first:])
-
-
-def read_columns(sheet: Path, wanted: list[str], keys: str):
-    """Yield `(line, cells)` of each row of a CSV sheet: the wanted columns' cells, without white space around them.
-
-    Raises DataError for what is no such sheet; `keys` are those of the config that name it.
-    """
-    line = 0
-    check_regular(sheet)
-    try:
-        with open(sheet, encoding="utf-8-sig", newline="") as file:
-            head = file.readline()
-            if not head.strip():
-                raise DataError(
-                    f"{sheet}: is empty, or its first line is; expected a header with {wanted[0]}, {wanted[1]}, ..."
-                )
-            separator = max(",;\t", key=head.count)
-            header = [name.strip() for name in next(csv.reader([head], delimiter=separator))]
-            for name in wanted:
-                if header.count(name) != 1:
-                    found = f"the header has {', '.join(map(repr, header))}"
-                    what = "missing" if name not in header else "there more than once"
-                    raise DataError(f"{sheet}: column {name!r} is {what}; {found}")
-            places = [header.index(name) for name in wanted]
-            rows, line = csv.reader(file, delimiter=separator, strict=True), 1
-            for row in rows:
-                line = rows.line_num + 1
-                if not row or not any(row):
-                    continue
-                if len(row) != len(header):
-                    raise DataError(f"{sheet}, row {line}: has {len(row)} cells; the header has {len(header)}")
-                yield line, [row[place].strip() for place in places]
-    except FileNotFoundError:
-        raise DataError(f"{sheet}: there is no such label sheet; set {keys}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{sheet}: is not UTF-8 ({error}); save it as UTF-8") from error
-    except csv.Error as error:
-        raise DataError(f"{sheet}, row {line + 1}: cannot be read as CSV ({error})") from error
-    except OSError as error:
-        raise DataError(f"{sheet}: cannot be read ({error.strerror})") from error
+    splits = [] if layout.split is None else [layout.split]
+    wanted = [layout.file, layout.speaker, *splits, *layout.targets.values(), *layout.groups.values()]
+    first = 2 + len(splits)
+    last = first + len(layout.targets)
+    for line, cells in read_columns(sheet, wanted, "corpus.folder and corpus.sheet"):
+        file, speaker, *split = cells[:first]
+        yield line, (file, speaker, *(split or [""]), cells[first:last], cells[last:])
 
 
 def _parse_label(cell: str, lowest: float, highest: float) -> float | None:

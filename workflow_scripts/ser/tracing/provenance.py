@@ -60,7 +60,10 @@ def name_paths(config: dict) -> dict:
                 for name, options in entries
             }
     if "corpus" in config:
-        named["corpus"] = config["corpus"] | {"folder": name_path(config["corpus"]["folder"])}
+        paths = {
+            key: name_path(config["corpus"][key]) for key in ("folder", "speaker_splits") if key in config["corpus"]
+        }
+        named["corpus"] = config["corpus"] | paths
     return named
 
 
