@@ -1,8 +1,8 @@
 """Encoders: any Hugging Face HuBERT, checked and brought into one form that the rest of the workflow can trust.
 
 An encoder's folder holds `config.json`, `preprocessor_config.json`, `model.safetensors`, `card.json`, which says what
-the weights came from, and `heard.txt`, the audio that they learned from (`past`). Nothing but configuration and
-safetensors is read: no code runs, no pickle is opened.
+the weights came from, and `heard.txt`, the audio that they learned from (`past`). Nothing but configuration and tensors
+is read: no code runs.
 """
 
 import contextlib
@@ -11,23 +11,23 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
-import torch
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+from safetensors.torch import save_file
+from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
-from ser.audio.frames import SAMPLE_RATE
 from ser.encoders import past
 from ser.encoders.hubert_config import read_config
+from ser.encoders.preprocessor import read_extractor
+from ser.encoders.weights import load_model
 from ser.files import DataError, atomic, name_path, read_json, sha256, write_json, write_text
-from ser.formats.encoder_folder import DIGESTS, INDEX, OTHERS, is_folder, list_files, list_weights
+from ser.formats.encoder_folder import DIGESTS, INDICES, OTHERS, PICKLED, WEIGHTS, is_folder, list_files
 
 log = logging.getLogger(__name__)
 
-FILES = [*OTHERS, "model*.safetensors", INDEX]  # that are asked of the hub
+FILES = [*OTHERS, "model*.safetensors", INDICES[WEIGHTS]]  # that are asked of the hub
+PICKLED_FILES = ["pytorch_model*.bin", INDICES[PICKLED]]  # and these, where it has no such weights
 COMMITS = Path("results/.commits")
 ADAPTATIONS = ("none", "tapt", "papt")
 
@@ -35,8 +35,8 @@ ADAPTATIONS = ("none", "tapt", "papt")
 def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
     """Write the encoder `base` (a hub id, at `revision`, or a local folder) into `out_dir` in the workflow's form.
 
-    Raises DataError, naming the folder and key, for what is no HuBERT, has no (or pickled only) or incomplete weights,
-    or expects another sampling rate.
+    Pickled weights are read as data alone, and become safetensors here. Raises DataError, naming the folder and key,
+    for what is no HuBERT, has no or incomplete weights, needs code to be opened, or expects another sampling rate.
     """
     folder, commit = fetch(base, revision)
     model, extractor = load(folder)
@@ -106,8 +106,8 @@ def load(folder: Path) -> tuple[HubertModel, Wav2Vec2FeatureExtractor]:
     """The model of a local folder, in evaluation mode, and what its input must be like; errors as in `prepare`."""
     list_files(folder)
     config = read_config(folder)
-    extractor = _feature_extractor(folder)
-    return _weights(folder, config), extractor
+    extractor = read_extractor(folder)
+    return load_model(folder, HubertModel, config), extractor
 
 
 def fetch(base: str, revision: str | None) -> tuple[Path, str | None]:
@@ -124,6 +124,8 @@ def fetch(base: str, revision: str | None) -> tuple[Path, str | None]:
         revision = _read_commit(kept)
     try:
         folder = Path(snapshot_download(base, revision=revision, allow_patterns=FILES))
+        if not any((folder / name).exists() for name in (WEIGHTS, INDICES[WEIGHTS])):
+            snapshot_download(base, revision=folder.name, allow_patterns=PICKLED_FILES)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         at = f" at revision {revision!r}" if revision else ""
         raise DataError(
@@ -144,62 +146,3 @@ def _read_commit(path: Path) -> str:
     if not re.fullmatch("[0-9a-f]{40}", commit):
         raise DataError(f"{path}: is no commit of the hub; delete it and run again")
     return commit
-
-
-def _feature_extractor(folder: Path) -> Wav2Vec2FeatureExtractor:
-    path = folder / "preprocessor_config.json"
-    if not path.exists():
-        log.warning("%s: has no preprocessor_config.json; using HuBERT's own: 16 kHz, do_normalize true", folder)
-        return Wav2Vec2FeatureExtractor(do_normalize=True)
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise DataError(f"{path}: is no configuration; expected keys and values")
-    for key, expected in {"sampling_rate": SAMPLE_RATE, "feature_size": 1}.items():
-        if values.get(key, expected) != expected:
-            raise DataError(f"{path}: {key} is {values[key]!r}, expected {expected}")
-    if not isinstance(values.get("do_normalize", True), bool):
-        raise DataError(f"{path}: do_normalize is {values['do_normalize']!r}, expected true or false")
-    return Wav2Vec2FeatureExtractor(do_normalize=values.get("do_normalize", True))
-
-
-def _weights(folder: Path, config: HubertConfig) -> HubertModel:
-    """The model with every weight from the folder's safetensors; transformers alone would make up missing ones.
-
-    It is handed the weights themselves: of a folder it would read what an index or a config names, pickles too.
-    """
-    state: dict[str, torch.Tensor] = {}
-    for path in list_weights(folder):
-        try:
-            state |= load_file(path)
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: cannot be loaded as safetensors ({error})") from error
-    try:
-        model, info = HubertModel.from_pretrained(
-            None,
-            config=config,
-            state_dict=state,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise DataError(f"{folder}: its weights cannot be loaded: {error}") from error
-    missing = set(info["missing_keys"])
-    if "masked_spec_embed" in missing:  # the vector of masked frames: only pre-training reads it
-        missing.discard("masked_spec_embed")
-        torch.nn.init.uniform_(model.masked_spec_embed.data, generator=torch.Generator().manual_seed(0))
-        log.info("%s: has no masked_spec_embed; drew it at random (embeddings do not depend on it)", folder)
-    if info["mismatched_keys"]:
-        name, found, expected = sorted(info["mismatched_keys"])[0]
-        raise DataError(
-            f"{folder}: weight {name} has shape {tuple(found)}, expected {tuple(expected)} by config.json "
-            f"({len(info['mismatched_keys'])} such weights)"
-        )
-    if missing:
-        raise DataError(f"{folder}: weight {sorted(missing)[0]} is missing ({len(missing)} such weights)")
-    for name, tensor in model.state_dict().items():
-        if not torch.isfinite(tensor).all():
-            raise DataError(f"{folder}: weight {name} holds NaN or infinity")
-    if info["unexpected_keys"]:
-        log.info("%s: left out what is not of the encoder: %s", folder, ", ".join(sorted(info["unexpected_keys"])))
-    return model.eval()

@@ -7,12 +7,15 @@ from ser.files import DataError, check_regular, read_json
 
 HEAD = "adaptation.safetensors"  # what pre-training here learned beside the encoder
 WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"  # where the weights are in several files
-OTHERS = ("config.json", "preprocessor_config.json", "card.json", "heard.txt", HEAD)
+PICKLED = "pytorch_model.bin"
+INDICES = {name: f"{name}.index.json" for name in (WEIGHTS, PICKLED)}  # where the weights are in several files
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+OTHERS = ("config.json", PREPROCESSOR, PROCESSOR, "card.json", "heard.txt", HEAD)
 # Of what a card has the SHA-256, and under which key.
-DIGESTS = {WEIGHTS: "weights_sha256", "config.json": "config_sha256", "preprocessor_config.json": "preprocessor_sha256"}
+DIGESTS = {WEIGHTS: "weights_sha256", "config.json": "config_sha256", PREPROCESSOR: "preprocessor_sha256"}
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{,200}\.safetensors")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{,200}\.(safetensors|bin)")
+_VARIANT = re.compile(r"model\.[A-Za-z0-9]+\.safetensors")  # as transformers writes one in half precision
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -30,37 +33,52 @@ def is_folder(base: str) -> bool:
 
 def list_files(folder: Path) -> list[Path]:
     """The files that are read of a folder, sorted; links are followed, as the hub's cache is made of them."""
-    weights = list_weights(folder)
-    files = sorted([folder / name for name in OTHERS if (folder / name).exists()] + weights)
-    if len(weights) > 1 or not (folder / WEIGHTS).exists():
-        files.append(folder / INDEX)
+    weights, index = find_weights(folder)
+    files = [folder / name for name in OTHERS if (folder / name).exists()] + weights + ([index] if index else [])
     for path in files:
         check_regular(path)
     return sorted(files)
 
 
-def list_weights(folder: Path) -> list[Path]:
-    """The safetensors files of the weights, plain names inside the folder; a DataError for any other kind of weights.
+def find_weights(folder: Path) -> tuple[list[Path], Path | None]:
+    """The files of the weights, plain names inside the folder, and their index where there is one.
 
-    What an index names is taken at its word by others, a pickled file too.
+    Safetensors come first, then pickled weights, then one in another precision, as transformers has them. Raises
+    DataError for weights by other names, for what an index names beside the folder's own files (others take it at its
+    word), and for links that lead nowhere.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         raise DataError(f"{folder}: has no config.json; expected a HuBERT in Hugging Face format")
-    if (folder / WEIGHTS).exists():
-        return [folder / WEIGHTS]
-    path = folder / INDEX
-    if not path.exists():
-        pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.ckpt") for path in folder.glob(pattern))
-        raise DataError(
-            f"{folder}: has no model.safetensors{f', only pickled weights ({pickled[0]})' if pickled else ''}. Pickled "
-            "weights can run code and are not opened: name a revision that has safetensors (on the hub often refs/pr/N,"
-            " see the model's pull requests), or convert them with save_pretrained and give the local folder"
-        )
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() and not path.exists() and path.suffix in (".json", ".safetensors", ".bin"):
+            raise DataError(
+                f"{path}: is a broken link: the folder was copied, or moved, without the files that its links lead to. "
+                "Copy it with cp -rL, or download it as plain files: hf download OWNER/NAME --local-dir FOLDER"
+            )
+    for name, index in INDICES.items():
+        if (folder / name).exists():
+            return [folder / name], None
+        if (folder / index).exists():
+            return _read_index(folder / index, Path(name).suffix), folder / index
+    variants = sorted(path for path in folder.iterdir() if _VARIANT.fullmatch(path.name))
+    if len(variants) == 1:
+        return variants, None
+    others = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
+    found = ", ".join(path.name for path in sorted(folder.iterdir()) if path.suffix in others)
+    raise DataError(
+        f"{folder}: has no {WEIGHTS} and no {PICKLED}{f', only {found}' if found else ''}. If one of them is the "
+        "encoder's weights as transformers saves them, give it one of these names; others: load the model with the "
+        "library that wrote it, and give what transformers' save_pretrained makes of it"
+    )
+
+
+def _read_index(path: Path, suffix: str) -> list[Path]:
     index = read_json(path)
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not places:
         raise DataError(f"{path}: has no weight_map; expected the file of each weight")
     for name in places.values():
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or not (folder / name).is_file():
-            raise DataError(f"{path}: names {name!r}, which is no safetensors file of that folder")
-    return [folder / name for name in sorted(set(places.values()))]
+        fit = isinstance(name, str) and _NAME.fullmatch(name) and name.endswith(suffix)
+        if not fit or not (path.parent / name).is_file():
+            raise DataError(f"{path}: names {name!r}, which is no {suffix.removeprefix('.')} file of that folder")
+    return [path.parent / name for name in sorted(set(places.values()))]
