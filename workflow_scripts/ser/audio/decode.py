@@ -1,5 +1,6 @@
 """Audio files as the encoder wants them: mono, 16 kHz, float32; or the reason why a file cannot be used."""
 
+import contextlib
 import hashlib
 import math
 import os
@@ -24,6 +25,8 @@ MAX_AMPLITUDE = 2.0**31  # float files may hold unscaled integers of any width; 
 UNKNOWN_BYTES, UNKNOWN_FRAMES = 0x7FFF_0000, 1 << 62
 # Some encoders count the frame of an MP3's header as audio and leave out the decoder's delay: no sign of truncation.
 MP3_SLACK = 2 * 1152
+LATE = 0.01  # s by which a part may end after its file: sheets round
+LEAD = 0.5  # s decoded before a part
 CHANGED = "changed while the run was going on; run again"
 _HEADER_PROMISE = re.compile(r"^\s*(?:data|data size|ssnd) *: (\d+) \(should be (\d+)\)", re.I | re.M)
 
@@ -44,9 +47,18 @@ class Info:
 
 
 def load(
-    path: str | Path, min_seconds: float, max_seconds: float, silence_db: float, sha256: str | None = None
+    path: str | Path,
+    min_seconds: float,
+    max_seconds: float,
+    silence_db: float,
+    sha256: str | None = None,
+    start: float | None = None,
+    stop: float | None = None,
 ) -> tuple[np.ndarray, Info]:
     """Decode a file (WAV, FLAC, OGG, MP3; any rate and channels): mono samples, (n,) float32, and facts.
+
+    With `start` or `stop` (seconds) the part from there, or to there: the samples of the file from round(start * rate)
+    to before round(stop * rate), then treated as a file that holds nothing else. All limits are those of the part.
 
     Channels are averaged, then resampled with soxr's HQ, as `librosa.load(path, sr=16000)` does. Values over 1 stay.
     Raises Rejected for what is no whole, audible audio file within the limits. A file that ends early is told by its
@@ -61,7 +73,7 @@ def load(
             if sha256 is not None and hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                 raise DataError(f"{path}: {CHANGED}")
             try:
-                return _decode(file, min_seconds, max_seconds, silence_db)
+                return _decode(file, min_seconds, max_seconds, silence_db, start, stop)
             finally:
                 if sha256 is not None and _stamp(file) != before:
                     raise DataError(f"{path}: {CHANGED}")
@@ -87,7 +99,9 @@ def _stamp(file) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _decode(file, min_seconds: float, max_seconds: float, silence_db: float) -> tuple[np.ndarray, Info]:
+def _decode(
+    file, min_seconds: float, max_seconds: float, silence_db: float, start: float | None, stop: float | None
+) -> tuple[np.ndarray, Info]:
     if os.fstat(file.fileno()).st_size == 0:
         raise Rejected("empty file")
     if find_format(file) is None:
@@ -99,10 +113,13 @@ def _decode(file, min_seconds: float, max_seconds: float, silence_db: float) -> 
             rate, channels = sound.samplerate, sound.channels
             if sound.format not in FORMATS:
                 raise Rejected("cannot be decoded (is no WAV, FLAC, OGG or MP3)")
-            _check_header(sound, max_seconds)
-            mono = _mix_down(sound)
-            if sound.frames - len(mono) > (MP3_SLACK if sound.format == "MP3" else 0):
-                raise Rejected(f"truncated: {len(mono)} of {sound.frames} frames are there")
+            _check_header(sound)
+            first, count = _find_part(sound, start, stop)
+            if count / rate > max_seconds:
+                raise Rejected(f"too long: {count / rate:.3f} s, expected at most {max_seconds:g} s")
+            mono = _mix_down(sound, first, count)
+            if count - len(mono) > (MP3_SLACK if sound.format == "MP3" else 0):
+                raise Rejected(f"truncated: {first + len(mono)} of {sound.frames} frames are there")
     except soundfile.LibsndfileError as error:
         cause = error.error_string.strip().rstrip(".").removeprefix("Error : ")
         raise Rejected(f"cannot be decoded (libsndfile: {cause})") from None
@@ -122,13 +139,10 @@ def _decode(file, min_seconds: float, max_seconds: float, silence_db: float) -> 
     return samples, Info(duration, rate, channels, peak, 10 * math.log10(mean_square))
 
 
-def _check_header(sound: soundfile.SoundFile, max_seconds: float) -> None:
-    """Reject by the header alone what is too long, or shorter than its header says."""
+def _check_header(sound: soundfile.SoundFile) -> None:
+    """Reject by the header alone what is out of range, or shorter than its header says."""
     if sound.frames >= UNKNOWN_FRAMES:
         raise Rejected("its header does not say how long it is")
-    duration = sound.frames / sound.samplerate
-    if duration > max_seconds:
-        raise Rejected(f"too long: {duration:.3f} s, expected at most {max_seconds:g} s")
     if not LOWEST_RATE <= sound.samplerate <= HIGHEST_RATE:
         raise Rejected(f"{sound.samplerate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE} Hz")
     if sound.channels > MOST_CHANNELS:
@@ -141,13 +155,43 @@ def _check_header(sound: soundfile.SoundFile, max_seconds: float) -> None:
                 raise Rejected(f"truncated: {sound.frames} of {frames} frames are there")
 
 
-def _mix_down(sound: soundfile.SoundFile) -> np.ndarray:
-    """The mean over channels of all frames that are there, (frames,) float32."""
-    mono, done, size = np.empty(sound.frames, np.float32), 0, BLOCK_VALUES // sound.channels
-    while len(block := sound.read(min(size, len(mono) - done), dtype="float32", always_2d=True)):  # (frames, channels)
+def _find_part(sound: soundfile.SoundFile, start: float | None, stop: float | None) -> tuple[int, int]:
+    """The first frame of a part, and how many it has."""
+    rate, total = sound.samplerate, sound.frames
+    first = 0 if start is None else round(start * rate)
+    end = total if stop is None else round(stop * rate)
+    if end > total + LATE * rate or first >= max(total, 1):
+        part = f"the part from {first / rate:g} to {end / rate:g} s"
+        raise Rejected(f"the file ends at {total / rate:.3f} s, before {part}")
+    return first, max(0, min(end, total) - first)
+
+
+def _mix_down(sound: soundfile.SoundFile, first: int, count: int) -> np.ndarray:
+    """The mean over channels of the frames from `first` that are there, (count or less,) float32."""
+    # After each read soundfile would seek to where it is, and an MP3 then loses what its next frames have in the last.
+    sound.seekable = lambda: False
+    if first:
+        _skip_to(sound, first)
+    mono, done = np.empty(count, np.float32), 0
+    while len(block := _read(sound, len(mono) - done)):
         mono[done : done + len(block)] = block[:, 0] if sound.channels == 1 else block.mean(axis=1)
         done += len(block)
     return mono[:done]
+
+
+def _skip_to(sound: soundfile.SoundFile, first: int) -> None:
+    """Go to a frame: by a seek where libsndfile then reads what it would read on its way there."""
+    left = first
+    if sound.format != "MP3":
+        with contextlib.suppress(soundfile.LibsndfileError):  # a few codecs in WAV cannot: it stays at the beginning
+            left -= sound.seek(max(0, first - round(LEAD * sound.samplerate)))
+    while left and (count := len(_read(sound, left))):
+        left -= count
+
+
+def _read(sound: soundfile.SoundFile, most: int) -> np.ndarray:
+    """The next frames, a block of them at most, (frames, channels) float32."""
+    return sound.read(min(BLOCK_VALUES // sound.channels, most), dtype="float32", always_2d=True)
 
 
 def _resample(mono: np.ndarray, rate: int) -> np.ndarray:
