@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import HubertConfig, HubertForCTC, HubertModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor
+from transformers import BertConfig, HubertConfig, HubertForCTC, HubertModel, Wav2Vec2FeatureExtractor
 
 from ser.encoders import pretrained
-from ser.encoders.hubert import Encoder
+from ser.encoders.engine import Encoder
 from ser.files import DataError, read_json
 from ser.formats.encoder_folder import list_files
 
@@ -157,8 +157,8 @@ def refuse(base, tmp_path, match):
 
 
 def test_another_model_is_refused(base, tmp_path):
-    Wav2Vec2Config().save_pretrained(base)
-    refuse(base, tmp_path, "config.json: model_type is 'wav2vec2', expected 'hubert'")
+    BertConfig().save_pretrained(base)
+    refuse(base, tmp_path, "config.json: model_type is 'bert', expected one of hubert, wav2vec2, wavlm")
 
 
 class Bomb:

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from ser.encoders import pretrained
-from ser.encoders.hubert import Encoder
+from ser.encoders.engine import Encoder
 from ser.encoders.past import Past
 from ser.files import DataError, sha256
 from ser.finetuning import gradient_caching, loss
