@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT / "workflow_scripts"), str(ROOT / "demo")]
 
 import make_encoder  # noqa: E402
 
-from ser.encoders import embed, hubert, pretrained  # noqa: E402
+from ser.encoders import embed, engine, pretrained  # noqa: E402
 from ser.files import read_json, sha256  # noqa: E402
 from ser.formats import tfrecord  # noqa: E402
 from ser.formats.csv_files import format_rows  # noqa: E402
@@ -113,8 +113,8 @@ def main(shape: str, seconds: float, repetitions: int, threads: int) -> None:
 
         extractor = AutoFeatureExtractor.from_pretrained(folder / "encoder")
         model = HubertModel.from_pretrained(folder / "encoder").eval()
-        ours = hubert.Encoder(folder / "encoder", "cpu", threads)
-        hubert.Encoder = lambda *_: ours  # weights are loaded beforehand here, as they are for the script
+        ours = engine.Encoder(folder / "encoder", "cpu", threads)
+        engine.Encoder = lambda *_: ours  # weights are loaded beforehand here, as they are for the script
 
         def run_script() -> list[np.ndarray]:
             results = []

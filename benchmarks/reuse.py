@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT / "workflow_scripts"), str(ROOT / "demo")]
 
 import make_encoder  # noqa: E402
 
-from ser.encoders import embed, hubert, pretrained  # noqa: E402
+from ser.encoders import embed, engine, pretrained  # noqa: E402
 from ser.files import sha256  # noqa: E402
 from ser.formats.csv_files import format_rows  # noqa: E402
 from ser.formats.manifest import Utterance  # noqa: E402
@@ -39,13 +39,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     seen = []
-    original = hubert.Encoder.embed
+    original = engine.Encoder.embed
 
     def counted(self, waves, *rest):
         seen.extend(waves)
         return original(self, waves, *rest)
 
-    hubert.Encoder.embed = counted
+    engine.Encoder.embed = counted
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_encoder.make(options.shape, folder / "made", seed=0)

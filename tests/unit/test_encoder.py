@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import HubertForCTC, HubertModel
 
 from ser.encoders import pretrained
-from ser.encoders.hubert import Encoder
+from ser.encoders.engine import Encoder
 from ser.files import DataError, read_json
 from ser.formats.encoder_folder import list_files
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from made_encoder import edit, make, outputs, refuse
-from transformers import HubertModel, Wav2Vec2Config
+from transformers import BertConfig, HubertModel
 
 from ser.encoders import pretrained
 from ser.files import read_json
@@ -16,8 +16,8 @@ def base(tmp_path):
 
 
 def test_another_model_is_refused(base, tmp_path):
-    Wav2Vec2Config().save_pretrained(base)
-    refuse(base, tmp_path, "config.json: model_type is 'wav2vec2', expected 'hubert'")
+    BertConfig().save_pretrained(base)
+    refuse(base, tmp_path, "config.json: model_type is 'bert', expected one of hubert, wav2vec2, wavlm")
 
 
 @pytest.mark.parametrize(

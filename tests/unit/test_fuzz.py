@@ -31,7 +31,7 @@ from ser.config.encoders import resolve_encoders
 from ser.config.plain import check_plain
 from ser.config.schema import check
 from ser.corpus.sheet import read_corpus
-from ser.encoders.hubert_config import read_config
+from ser.encoders.encoder_config import read_config
 from ser.files import DataError, read_json, write_json
 from ser.formats import manifest, tfrecord
 from ser.formats.csv_files import format_rows, read_table, write_csv

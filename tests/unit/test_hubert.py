@@ -10,8 +10,8 @@ import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from ser.audio.frames import HOP
-from ser.encoders import hubert, pretrained
-from ser.encoders.hubert import Encoder
+from ser.encoders import engine, pretrained
+from ser.encoders.engine import Encoder
 from ser.encoders.past import Past
 from ser.files import DataError
 
@@ -151,7 +151,7 @@ def test_long_audio_goes_through_in_windows(tmp_path, monkeypatch, config):
     (wave,) = speech_like(HOP * 470)
     expected = reference(*models, wave)
     for name, value in {"WHOLE": 180, "INNER": 100, "CONTEXT": 40}.items():
-        monkeypatch.setattr(hubert, name, value)
+        monkeypatch.setattr(engine, name, value)
     subject = Encoder(tmp_path, "cpu", 2)
     seen, features = [], subject._features
     monkeypatch.setattr(subject, "_features", lambda *args: seen.append(args[-2:]) or features(*args))
@@ -177,7 +177,7 @@ def test_four_minutes_of_speech_in_windows_and_as_a_whole(tmp_path, monkeypatch)
     wave = np.concatenate([soundfile.read(path, dtype="float32")[0] for path in paths])[: 240 * 16_000]
     subject = Encoder(tmp_path, "cpu", 2)
     (in_windows,) = subject.embed([wave], 6)
-    monkeypatch.setattr(hubert, "WHOLE", len(wave))
+    monkeypatch.setattr(engine, "WHOLE", len(wave))
     (whole,) = subject.embed([wave], 6)
     off = np.abs(in_windows.frames - whole.frames) / whole.frames.std()
     pooled = np.abs(in_windows.pooled - whole.pooled) / whole.frames.std()

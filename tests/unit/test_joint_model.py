@@ -19,7 +19,7 @@ from made_joint_model import (
 from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
 from ser.encoders import pretrained
-from ser.encoders.hubert import Encoder
+from ser.encoders.engine import Encoder
 from ser.encoders.past import Past
 from ser.finetuning.joint_model import JointModel
 from ser.finetuning.methods import LowRank, merge_adapters

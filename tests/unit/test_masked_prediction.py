@@ -10,7 +10,7 @@ from transformers.models.hubert.modeling_hubert import _compute_mask_indices
 
 from ser.adaptation.masked_prediction import POSITIONS, MaskedPrediction, draw_spans
 from ser.encoders import pretrained
-from ser.encoders.hubert import Encoder
+from ser.encoders.engine import Encoder
 from ser.encoders.past import Past
 from ser.files import DataError
 
@@ -161,7 +161,7 @@ def test_a_speaker_without_a_vector_has_the_mean_of_its_neighbours():
 @SHAPES
 @pytest.mark.parametrize("position", POSITIONS)
 def test_embedding_adds_the_vector_where_pre_training_did(shape, position, tmp_path):
-    """`hubert.Encoder`, which makes the records, against the model that was trained; three lengths at once."""
+    """`engine.Encoder`, which makes the records, against the model that was trained; three lengths at once."""
     model = make(shape, SPEAKERS, position)
     torch.nn.init.normal_(model.table)
     pretrained.save(model.hubert, Wav2Vec2FeatureExtractor(do_normalize=False), tmp_path, Past(), position=position)

@@ -22,11 +22,11 @@ def shard(tmp_path):
 @pytest.fixture
 def embedded(monkeypatch):
     """Counts forward passes, by number of samples."""
-    from ser.encoders import hubert
+    from ser.encoders import engine
 
-    seen, original = [], hubert.Encoder.embed
+    seen, original = [], engine.Encoder.embed
     monkeypatch.setattr(
-        hubert.Encoder,
+        engine.Encoder,
         "embed",
         lambda self, waves, *rest: seen.extend(map(len, waves)) or original(self, waves, *rest),
     )

@@ -205,7 +205,7 @@ CHANGES = [
         {"prepare_encoder plain"} | embedded("plain") | training("base"),
     ),
     Change("mfcc.py", lambda p: edit(p, "ser/audio/mfcc.py"), MEASURED | training("fused") | calibration("base")),
-    Change("hubert.py", lambda p: edit(p, "ser/encoders/hubert.py"), embedded(*EMBED) | training(*BOTH)),
+    Change("engine.py", lambda p: edit(p, "ser/encoders/engine.py"), embedded(*EMBED) | training(*BOTH)),
     Change("encoder", lambda p: edit(p, "ser/encoders/pretrained.py"), PREPARED | embedded(*EMBED) | training(*BOTH)),
     Change("training.py", lambda p: edit(p, "ser/heads/training.py"), training(*BOTH)),
     Change("pldc.py", lambda p: edit(p, "ser/statistics/pldc.py"), calibration(*BOTH)),

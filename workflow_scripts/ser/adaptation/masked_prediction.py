@@ -9,7 +9,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import HubertModel
+from transformers import PreTrainedModel
+
+from ser.encoders import packed
 
 POSITIONS = ("last", "first", "prefix")
 
@@ -30,7 +32,7 @@ def draw_spans(n_frames: int, probability: float, length: int, rng: np.random.Ge
 
 
 class MaskedPrediction(nn.Module):
-    """A HuBERT that predicts the clusters of masked frames.
+    """An encoder that predicts the clusters of masked frames.
 
     Args:
         hubert: the encoder, trained in place
@@ -46,7 +48,7 @@ class MaskedPrediction(nn.Module):
 
     def __init__(
         self,
-        hubert: HubertModel,
+        hubert: PreTrainedModel,
         clusters: int,
         speakers: int = 0,
         position: str = "last",
@@ -86,18 +88,20 @@ class MaskedPrediction(nn.Module):
     ) -> torch.Tensor:
         """The same from what the convolutions put out, (batch, channels, frames)."""
         hubert, encoder = self.hubert, self.hubert.encoder
-        x = hubert.feature_projection(features.transpose(1, 2))
+        x = packed.project(hubert, features.transpose(1, 2))
         if mask is not None:
             x = torch.where(mask[..., None], hubert.masked_spec_embed.to(x.dtype), x)
-        x = x + encoder.pos_conv_embed(x)
-        stable = hubert.config.do_stable_layer_norm
-        x = encoder.dropout(x if stable else encoder.layer_norm(x))
+        batch, frames, _ = x.shape
+        x = packed.add_positions(hubert, x.flatten(0, 1), [frames] * batch).view_as(x)
         if vectors is not None and self.position == "first":
             x = x + vectors[:, None]
         if vectors is not None and self.position == "prefix":
             x = torch.cat([vectors[:, None].to(x.dtype), x], 1)
+        lengths, stable, shape = [x.shape[1]] * batch, packed.has_pre_norm(hubert), x.shape
+        biases, x = packed.find_biases(hubert, lengths), x.flatten(0, 1)
         for layer in encoder.layers:
-            x = layer(x)
+            x = packed.run_layer(layer, x, lengths, stable, biases)
+        x = x.view(shape)
         if vectors is not None and self.position == "prefix":
             x = x[:, 1:]
         if vectors is not None and self.position == "last":

@@ -45,7 +45,7 @@ def open_features(encoder_card: str | None, options: dict, device: str, threads:
     """A function of an utterance's samples: its (frames, features) in the space that is clustered."""
     if options["features"] == "mfcc":
         return mfcc_frames
-    from ser.encoders.hubert import Encoder
+    from ser.encoders.engine import Encoder
 
     folder, layer = Path(encoder_card).parent, options["layer"]
     encoder = Encoder(folder, device, threads)

@@ -114,7 +114,7 @@ def _embed(
     """Yield the records of the utterances in order, without the rejected ones."""
     if not utterances:
         return
-    from ser.encoders.hubert import Encoder  # torch: 2 s that a job with nothing to embed saves
+    from ser.encoders.engine import Encoder  # torch: 2 s that a job with nothing to embed saves
 
     threads = threads or 1
     encoder = Encoder(encoder_dir, device, 1)

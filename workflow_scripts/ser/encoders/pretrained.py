@@ -1,4 +1,4 @@
-"""Encoders: any Hugging Face HuBERT, checked and brought into one form that the rest of the workflow can trust.
+"""Encoders in Hugging Face format, checked and brought into one form that the rest of the workflow can trust.
 
 An encoder's folder holds `config.json`, `preprocessor_config.json`, `model.safetensors`, `card.json`, which says what
 the weights came from, and `heard.txt`, the audio that they learned from (`past`). Nothing but configuration and tensors
@@ -15,10 +15,11 @@ import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors.torch import save_file
-from transformers import HubertModel, Wav2Vec2FeatureExtractor
+from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
 
 from ser.encoders import past
-from ser.encoders.hubert_config import read_config
+from ser.encoders.encoder_config import describe_masking, read_config
+from ser.encoders.families import FAMILIES, is_grouped, is_pre_norm
 from ser.encoders.preprocessor import read_extractor
 from ser.encoders.weights import load_model
 from ser.files import DataError, atomic, name_path, read_json, sha256, write_json, write_text
@@ -36,10 +37,10 @@ def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
     """Write the encoder `base` (a hub id, at `revision`, or a local folder) into `out_dir` in the workflow's form.
 
     Pickled weights are read as data alone, and become safetensors here. Raises DataError, naming the folder and key,
-    for what is no HuBERT, has no or incomplete weights, needs code to be opened, or expects another sampling rate.
+    for what is of no family, has no or incomplete weights, needs code to be opened, or expects another sampling rate.
     """
     folder, commit = fetch(base, revision)
-    model, extractor = load(folder)
+    model, extractor, unused = _load(folder)
     origin = read_origin(folder)
     save(
         model,
@@ -51,6 +52,9 @@ def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
         commit=commit,
         weights="random-init" if (origin or {}).get("weights") == "random-init" else "pretrained",
         adaptation=(origin or {}).get("adaptation", "none"),
+        not_used=unused,
+        masking=describe_masking(folder),
+        layerdrop=0,
         origin=origin,
     )
 
@@ -73,13 +77,13 @@ def read_origin(folder: Path) -> dict | None:
 
 
 def save(
-    model: HubertModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str | Path, heard: past.Past, **facts
+    model: PreTrainedModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str | Path, heard: past.Past, **facts
 ) -> None:
     """Write an encoder's files, the same bytes for the same model; `facts` open the card, which is written last."""
     out_dir = Path(out_dir)
-    config = model.config
+    config, shape = model.config, model.config.to_dict()
     heard.write(out_dir)
-    config.architectures, config.dtype = ["HubertModel"], "float32"
+    config.architectures, config.dtype = [type(model).__name__], "float32"
     write_text(out_dir / "config.json", config.to_json_string())
     write_text(out_dir / "preprocessor_config.json", extractor.to_json_string())
     state = {name: tensor.detach().float().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -95,19 +99,27 @@ def save(
             "parameters": sum(tensor.numel() for tensor in state.values()),
             "layers": config.num_hidden_layers,
             "width": config.hidden_size,
-            "architecture": f"{config.feat_extract_norm} norm, "
-            f"{'pre' if config.do_stable_layer_norm else 'post'}-layer-norm Transformer",
+            "family": config.model_type,
+            "architecture": f"{'group' if is_grouped(shape) else 'layer'} norm, "
+            f"{'pre' if is_pre_norm(shape) else 'post'}-layer-norm Transformer",
             "transformers": transformers.__version__,
         },
     )
 
 
-def load(folder: Path) -> tuple[HubertModel, Wav2Vec2FeatureExtractor]:
+def load(folder: Path) -> tuple[PreTrainedModel, Wav2Vec2FeatureExtractor]:
     """The model of a local folder, in evaluation mode, and what its input must be like; errors as in `prepare`."""
+    model, extractor, _ = _load(folder)
+    return model, extractor
+
+
+def _load(folder: Path) -> tuple[PreTrainedModel, Wav2Vec2FeatureExtractor, list[str]]:
+    """The same, with the parts of the checkpoint that are not of the encoder."""
     list_files(folder)
     config = read_config(folder)
     extractor = read_extractor(folder)
-    return load_model(folder, HubertModel, config), extractor
+    model, unused = load_model(folder, getattr(transformers, f"{FAMILIES[config.model_type]}Model"), config)
+    return model, extractor, unused
 
 
 def fetch(base: str, revision: str | None) -> tuple[Path, str | None]:

@@ -20,13 +20,16 @@ log = logging.getLogger(__name__)
 
 # Before, a file could run code in spite of weights_only (GHSA-53q9-r3pm-6pq6) or corrupt memory (GHSA-63cw-57p8-fm3p).
 OLDEST_TORCH = (2, 10)
+MOST_PARTS = 20  # that a card names
 MASK = "masked_spec_embed"  # the vector of masked frames: only pre-training reads it
 # torch's weight norm, by its present names and by those of older checkpoints.
 WEIGHT_NORM = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
 
 
-def load_model(folder: Path, model_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
-    """The model with every weight from the folder's files, in float32 and evaluation mode.
+def load_model(
+    folder: Path, model_class: type[PreTrainedModel], config: PreTrainedConfig
+) -> tuple[PreTrainedModel, list[str]]:
+    """The model with every weight from the folder's files, in float32 and evaluation mode; and what it left out.
 
     It is handed the weights themselves: of a folder transformers would read what an index or a config names, and it
     would make up weights that are missing. Raises DataError, naming the folder and the weight, for what is missing, of
@@ -34,7 +37,9 @@ def load_model(folder: Path, model_class: type[PreTrainedModel], config: PreTrai
     """
     with torch.device("meta"):  # shapes alone
         expected = model_class(config).state_dict()
-    state = fit_weights(folder, read_weights(folder), expected)
+    state = read_weights(folder)
+    unused = list_unused(folder, state, expected)
+    state = fit_weights(folder, state, expected)
     try:
         model, info = model_class.from_pretrained(
             None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
@@ -46,7 +51,7 @@ def load_model(folder: Path, model_class: type[PreTrainedModel], config: PreTrai
     if MASK in info["missing_keys"]:
         torch.nn.init.uniform_(model.masked_spec_embed.data, generator=torch.Generator().manual_seed(0))
         log.info("%s: has no %s; drew it at random (embeddings do not depend on it)", folder, MASK)
-    return model.eval()
+    return model.eval(), unused
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -67,9 +72,6 @@ def fit_weights(
     """
     prefix, spelled = _find_names(folder, state, expected)
     found = {name: state[spelled[prefix + name]] for name in expected if prefix + name in spelled}
-    state_names = {spelled[prefix + name] for name in found}
-    if unused := sorted(set(state) - state_names):
-        log.info("%s: left out what is not of the encoder: %s", folder, ", ".join(unused))
     state.clear()
     wrong = [name for name, tensor in found.items() if tensor.shape != expected[name].shape]
     if wrong:
@@ -90,6 +92,17 @@ def fit_weights(
         if not torch.isfinite(fitted[name]).all():
             raise DataError(f"{folder}: weight {name} holds NaN or infinity")
     return fitted
+
+
+def list_unused(folder: Path, state: Iterable[str], expected: Iterable[str]) -> list[str]:
+    """The parts of a checkpoint that a model does not have, each with its number of tensors: `lm_head (2 tensors)`."""
+    prefix, spelled = _find_names(folder, state, expected)
+    rest = set(state) - {spelled.get(prefix + name) for name in expected}
+    parts = sorted(Counter(name.split(".")[0][:60] for name in rest).items())[:MOST_PARTS]
+    unused = [f"{part} ({count} tensor{'s' * (count > 1)})" for part, count in parts]
+    if unused:
+        log.info("%s: left out what is not of the encoder: %s", folder, ", ".join(unused))
+    return unused
 
 
 def _find_names(folder: Path, state: Iterable[str], expected: Iterable[str]) -> tuple[str, dict[str, str]]:

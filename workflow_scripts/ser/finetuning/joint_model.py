@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import HubertModel
+from transformers import PreTrainedModel
 
-from ser.finetuning import packed
+from ser.encoders import packed
 from ser.finetuning.methods import apply_method
 
 
@@ -22,7 +22,7 @@ class Part:
 
 
 class JointModel(nn.Module):
-    """A HuBERT, trained in place by a method (see `methods.apply_method`), and a head on its features.
+    """An encoder, trained in place by a method (see `methods.apply_method`), and a head on its features.
 
     Args:
         settings: `method` with `rank` or `layers`, and `gradient_checkpointing`
@@ -35,7 +35,7 @@ class JointModel(nn.Module):
 
     def __init__(
         self,
-        hubert: HubertModel,
+        hubert: PreTrainedModel,
         head: nn.Module,
         settings: dict,
         reads: str = "last",
@@ -45,7 +45,7 @@ class JointModel(nn.Module):
         super().__init__()
         self.first = apply_method(hubert, settings)
         self.hubert, self.head, self.reads, self.position = hubert, head, reads, position
-        self.max_frames, self.stable = max_frames, hubert.config.do_stable_layer_norm
+        self.max_frames, self.stable = max_frames, packed.has_pre_norm(hubert)
         if self.stable and reads == "layers":  # nothing that is read comes after it
             hubert.encoder.layer_norm.requires_grad_(False)
         self.run_layer = packed.run_checkpointed if settings["gradient_checkpointing"] else packed.run_layer
@@ -116,9 +116,9 @@ class JointModel(nn.Module):
         if self.position == "prefix":
             frames = torch.cat([torch.arange(n, device=x.device) > 0 for n in lengths])
         layers = self.hubert.encoder.layers
-        states = [x[frames]]
+        states, biases = [x[frames]], packed.find_biases(self.hubert, lengths)
         for number in range(first, stop):
-            x = self.run_layer(layers[number], x, lengths, self.stable)
+            x = self.run_layer(layers[number], x, lengths, self.stable, biases)
             states.append(x[frames])
         if self.position == "last" and stop == len(layers):
             states[-1] = states[-1] + self._spread(parts)

@@ -6,7 +6,9 @@ frozen product W x stands B (A x) of a small rank; B begins as 0, and in the end
 
 import torch
 from torch import nn
-from transformers import HubertModel
+from transformers import PreTrainedModel
+
+from ser.encoders.packed import has_pre_norm
 
 ADAPTED = ("q_proj", "k_proj", "v_proj", "out_proj", "intermediate_dense", "output_dense")
 SCALE = 2.0  # of an adapter's output: alpha / rank, as is usual
@@ -31,7 +33,7 @@ class LowRank(nn.Module):
         return self.base
 
 
-def apply_method(hubert: HubertModel, settings: dict) -> int | None:
+def apply_method(hubert: PreTrainedModel, settings: dict) -> int | None:
     """Freeze what is not trained, and put adapters in; the first layer that anything trained stands in or after.
 
     None means that something before the first layer is trained too. Adapters are drawn from torch's generator.
@@ -48,7 +50,7 @@ def apply_method(hubert: HubertModel, settings: dict) -> int | None:
     if settings["method"] == "top":
         first = len(layers) - settings["layers"]
         layers[first:].requires_grad_(True)
-        if hubert.config.do_stable_layer_norm:  # there it comes after the last layer
+        if has_pre_norm(hubert):  # there it comes after the last layer
             hubert.encoder.layer_norm.requires_grad_(True)
         return first
     hubert.encoder.requires_grad_(True)
@@ -56,8 +58,8 @@ def apply_method(hubert: HubertModel, settings: dict) -> int | None:
     return None
 
 
-def merge_adapters(hubert: HubertModel) -> HubertModel:
-    """Fold adapters into the matrices beside them, in place: a HuBERT like any other."""
+def merge_adapters(hubert: PreTrainedModel) -> PreTrainedModel:
+    """Fold adapters into the matrices beside them, in place: an encoder like any other."""
     for layer in hubert.encoder.layers:
         for module in (layer.attention, layer.feed_forward):
             for name, child in list(module.named_children()):

@@ -48,7 +48,7 @@ def find_weights(folder: Path) -> tuple[list[Path], Path | None]:
     word), and for links that lead nowhere.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
-        raise DataError(f"{folder}: has no config.json; expected a HuBERT in Hugging Face format")
+        raise DataError(f"{folder}: has no config.json; expected an encoder in Hugging Face format")
     for path in sorted(folder.iterdir()):
         if path.is_symlink() and not path.exists() and path.suffix in (".json", ".safetensors", ".bin"):
             raise DataError(

@@ -1,4 +1,4 @@
-"""A HuBERT's `config.json`: the keys that decide its encoder, each within what a HuBERT can be.
+"""The `config.json` of an encoder of `families`: the keys that decide it, each within what such an encoder can be.
 
 Everything else that a config may hold (code of its own, kernels, quantisation, other files, heads) is left out, and
 what would not fit a machine is refused before anything is built of it.
@@ -9,14 +9,16 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
-from transformers import HubertConfig
+import transformers
+from transformers import PreTrainedConfig
 
-from ser.audio.frames import HOP
+from ser.audio.frames import HOP, WINDOW
+from ser.encoders.families import FAMILIES
 from ser.files import DataError, read_json
 
 log = logging.getLogger(__name__)
 
-MOST_PARAMETERS = 4_000_000_000  # the largest HuBERT that was published has a quarter of it
+MOST_PARAMETERS = 4_000_000_000  # the largest that was published, XLS-R, has half of it
 INTEGERS = {
     "hidden_size": (1, 16_384),
     "num_hidden_layers": (1, 256),
@@ -24,6 +26,9 @@ INTEGERS = {
     "intermediate_size": (1, 65_536),
     "num_conv_pos_embeddings": (1, 4_096),
     "num_conv_pos_embedding_groups": (1, 4_096),
+    "conv_pos_kernel_size": (1, 4_096),
+    "num_buckets": (4, 65_536),
+    "max_bucket_distance": (2, 1_000_000),
     "mask_time_length": (1, 10_000),
     "mask_time_min_masks": (0, 10_000),
     "mask_feature_length": (1, 10_000),
@@ -43,29 +48,47 @@ CHOICES = {
 }
 
 
-def read_config(folder: Path) -> HubertConfig:
-    """The configuration of a folder; a DataError names the file and key of what no HuBERT of this workflow has."""
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The configuration of a folder; a DataError names the file and key of what no encoder of the engine has.
+
+    Masking in training and layers that are left out by chance are off, whatever the checkpoint was trained with.
+    """
     path = folder / "config.json"
     if not path.exists():
-        raise DataError(f"{folder}: has no config.json; expected a HuBERT in Hugging Face format")
+        raise DataError(f"{folder}: has no config.json; expected an encoder in Hugging Face format")
     values = read_json(path)
     kind = values.get("model_type") if isinstance(values, dict) else None
-    if kind != "hubert":
-        raise DataError(f"{path}: model_type is {kind!r}, expected 'hubert'")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise DataError(f"{path}: model_type is {str(kind)[:100]!r}, expected one of {', '.join(FAMILIES)}")
     if values.get("auto_map"):
         log.warning("%s: auto_map names code of the model's own, which is not run", path)
-    known = {*INTEGERS, *LISTS, *SHARES, *POSITIVE, *SWITCHES, *CHOICES}
+    config_class = getattr(transformers, f"{FAMILIES[kind]}Config")
+    defaults = config_class().to_dict()
+    known = {*INTEGERS, *LISTS, *SHARES, *POSITIVE, *SWITCHES, *CHOICES} & set(defaults)
     kept = {key: value for key, value in values.items() if key in known}
     for key, value in kept.items():
         if expected := _find_fault(key, value):
             raise DataError(f"{path}: {key} is {str(value)[:100]!r}, expected {expected}")
     # Defaults are known to fit; the rest is checked before transformers sees it.
-    shape = HubertConfig().to_dict() | kept
-    _check_shape(path, shape)
+    _check_shape(path, defaults | kept)
+    kept |= {"apply_spec_augment": False, "layerdrop": 0.0}
+    if not kept.get("mask_time_prob", defaults["mask_time_prob"]):
+        kept["mask_time_prob"] = defaults[
+            "mask_time_prob"
+        ]  # at 0 a model has no vector of masked frames, which TAPT uses
     try:
-        return HubertConfig.from_dict(kept)
+        return config_class.from_dict(kept)
     except Exception as error:  # the classes of errors differ between transformers' validators
-        raise DataError(f"{path}: is no HuBERT configuration: {error}") from error
+        raise DataError(f"{path}: is no configuration of {kind}: {error}") from error
+
+
+def describe_masking(folder: Path) -> str:
+    """What the checkpoint's configuration would mask or leave out in training, which nothing here does."""
+    values = read_json(folder / "config.json")
+    keys = ("mask_time_prob", "mask_feature_prob") if values.get("apply_spec_augment", True) else ()
+    asked = {key: values.get(key) for key in (*keys, "layerdrop")}
+    named = ", ".join(f"{key} {value}" for key, value in asked.items() if isinstance(value, float) and value)
+    return f"off in training (the checkpoint's configuration has {named})" if named else "off in training"
 
 
 def _find_fault(key: str, value) -> str | None:
@@ -87,7 +110,7 @@ def _find_fault(key: str, value) -> str | None:
     if key in SWITCHES:
         return None if isinstance(value, bool) else "true or false"
     allowed = CHOICES[key]
-    return None if value in allowed else f"{' or '.join(map(repr, allowed))}, as in every HuBERT"
+    return None if value in allowed else f"{' or '.join(map(repr, allowed))}"
 
 
 def _check_shape(path: Path, shape: dict) -> None:
@@ -99,13 +122,20 @@ def _check_shape(path: Path, shape: dict) -> None:
         raise DataError(f"{path}: conv_dim, conv_stride and conv_kernel differ in length: one convolution has one each")
     if math.prod(shape["conv_stride"]) != HOP:
         raise DataError(f"{path}: conv_stride multiplies to {math.prod(shape['conv_stride'])}, expected {HOP} (50 Hz)")
+    seen = 1
+    for kernel, stride in zip(reversed(kernels), reversed(shape["conv_stride"]), strict=True):
+        seen = (seen - 1) * stride + kernel
+    if seen != WINDOW:
+        raise DataError(f"{path}: conv_kernel makes a frame of {seen} samples, expected {WINDOW} (25 ms)")
     if width % shape["num_attention_heads"]:
         raise DataError(f"{path}: hidden_size {width} is no multiple of num_attention_heads")
     if width % groups:
         raise DataError(f"{path}: hidden_size {width} is no multiple of num_conv_pos_embedding_groups")
+    if shape.get("num_buckets", 4) // 4 >= shape.get("max_bucket_distance", 2):
+        raise DataError(f"{path}: max_bucket_distance is not above a quarter of num_buckets")
     widths = [1, *shape["conv_dim"]]
     convolutions = sum(a * b * kernel for (a, b), kernel in zip(pairwise(widths), kernels, strict=True))
-    position = width * width // groups * shape["num_conv_pos_embeddings"]
+    position = width * width // groups * shape["num_conv_pos_embeddings"] * shape.get("conv_pos_kernel_size", 1)
     parameters = convolutions + position + layers * width * (4 * width + 2 * shape["intermediate_size"])
     if parameters > MOST_PARAMETERS:
         raise DataError(f"{path}: makes a model of {parameters:.2g} parameters, expected {MOST_PARAMETERS:.0g} at most")

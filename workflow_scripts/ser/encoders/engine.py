@@ -1,8 +1,8 @@
-"""HuBERT's forward pass for embedding: every layer pooled over time, one utterance independent of the next.
+"""The forward pass for embedding, of all `families`: every layer pooled over time, no utterance touching another.
 
-The arithmetic is that of `transformers.HubertModel` in evaluation mode (Hsu et al. 2021, arXiv 2106.07447), which the
-tests hold it against; this module needs torch alone. Utterances of a batch are packed end to end, not padded: what
-works frame by frame runs on the packed frames, what mixes frames (convolutions, attention) on each utterance.
+The arithmetic is that of transformers' models in evaluation mode, which the tests hold it against. Utterances of a
+batch are packed end to end, not padded: what works frame by frame runs on the packed frames, what mixes frames
+(convolutions, attention) on each utterance.
 
 Audio of more than `WHOLE` frames goes through the Transformer in windows of `INNER` frames that see `CONTEXT` more on
 either side; the convolutional front and its normalisation are exact at any length, and memory does not grow with it.
@@ -18,6 +18,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from ser.audio.frames import FRAMES_A_SECOND, HOP, WINDOW
+from ser.encoders.families import is_grouped, is_pre_norm
+from ser.encoders.positions import ConvolutionalPositions, attend, gate, spread_bias
+from ser.encoders.products import Linear, Norm, unfold
 from ser.files import DataError, check_digests, read_json
 from ser.formats.encoder_folder import DIGESTS, WEIGHTS
 
@@ -37,74 +40,8 @@ class Embedding:
     n_frames: int  # at 50 Hz
 
 
-class Linear:
-    """(frames, in) -> (frames, out).
-
-    On a CPU by oneDNN with its weight packed once and GELU fused: torch hands float32 products to MKL, which on AMD
-    processors reaches half of oneDNN's speed (benchmarks/embed.py shows both).
-    """
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, like: torch.Tensor):
-        self.weight, self.bias = weight.to(like), None if bias is None else bias.to(like)
-        self.onednn = like.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        if self.onednn:
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
-
-    def __call__(self, x: torch.Tensor, gelu: bool = False) -> torch.Tensor:
-        if self.onednn:
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *_activation(gelu))
-        x = F.linear(x, self.weight, self.bias)
-        return F.gelu(x) if gelu else x
-
-
-class Convolution:
-    """Over time, (time, in) -> (time', out): channels last in memory; on a CPU by oneDNN, as `Linear`."""
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, like: torch.Tensor, padding: int, groups: int):
-        # (out, in / groups, 1, kernel): 2-D over (1, time), because torch knows channels-last for 2-D
-        self.weight = weight[:, :, None].contiguous(memory_format=torch.channels_last).to(like)
-        self.bias = None if bias is None else bias.to(like)
-        self.padding, self.groups = [0, padding], groups
-        self.onednn = like.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        if self.onednn:
-            self.weight = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weight, self.padding, [1, 1], [1, 1], groups, [1, weight.shape[1] * groups, 1, 300]
-            )
-
-    def __call__(self, x: torch.Tensor, gelu: bool = False) -> torch.Tensor:
-        x = x.T[None, :, None]  # (1, in, 1, time)
-        if self.onednn:
-            window = self.padding, [1, 1], [1, 1], self.groups
-            x = torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *window, *_activation(gelu))
-        else:
-            x = F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
-            x = F.gelu(x) if gelu else x
-        return x[0, :, 0].T
-
-
-class Norm:
-    """LayerNorm over the last axis."""
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, like: torch.Tensor, eps: float):
-        self.weight, self.bias, self.eps = weight.to(like), bias.to(like), eps
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
-
-
-def _activation(gelu: bool) -> tuple:
-    """oneDNN's arguments for what follows a product: exact GELU or nothing."""
-    return ("gelu", [], "none") if gelu else ("none", [], None)
-
-
-def _unfold(x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
-    """(time, in) -> (time', kernel · in): what each step of a convolution over time sees, as a view."""
-    steps, width = (len(x) - kernel) // stride + 1, x.shape[1]
-    return x.as_strided((steps, kernel * width), (stride * width, 1))
-
-
 class Encoder:
-    """A frozen HuBERT from an encoder's folder (`config.json`, `preprocessor_config.json`, `model.safetensors`).
+    """A frozen encoder from its folder (`config.json`, `preprocessor_config.json`, `model.safetensors`).
 
     Where `card.json` names a `position`, it is a personalised one (PAPT). `device` is `auto` (CUDA where present, else
     CPU), `cpu` or `cuda`; CUDA computes in bfloat16 (float16 on cards without it), the CPU in float32 with `threads`
@@ -128,7 +65,7 @@ class Encoder:
         self.normalise = read_json(folder / "preprocessor_config.json")["do_normalize"]
         card = read_json(folder / "card.json") if (folder / "card.json").exists() else {}
         self.position = card.get("position")  # of a vector of the speaker
-        self.stable, self.grouped = config["do_stable_layer_norm"], config["feat_extract_norm"] == "group"
+        self.stable, self.grouped = is_pre_norm(config), is_grouped(config)
         digests = {name: card[key] for name, key in DIGESTS.items() if key in card}
         check_digests((folder / name for name in DIGESTS), digests, folder / "card.json")
         self._build(load_file(folder / WEIGHTS))
@@ -154,19 +91,10 @@ class Encoder:
         self.front = [Linear(*pair(f"{name}.conv"), self.like) for name in front[1:]]
         name = "feature_projection"
         self.features_norm = (
-            Norm(*pair(f"{name}.layer_norm"), self.like, eps) if config["feat_proj_layer_norm"] else lambda x: x
+            Norm(*pair(f"{name}.layer_norm"), self.like, eps) if config.get("feat_proj_layer_norm", True) else None
         )
         self.projection = Linear(*pair(f"{name}.projection"), self.like)
-        name = "encoder.pos_conv_embed"
-        self.batch_norm = None
-        if config["conv_pos_batch_norm"]:
-            kinds = ("running_mean", "running_var", "weight", "bias")
-            self.batch_norm = [weights[f"{name}.batch_norm.{kind}"].to(self.like) for kind in kinds]
-        else:  # weight norm: g · v / |v|, folded once
-            g, v = (weights[f"{name}.conv.parametrizations.weight.original{i}"] for i in (0, 1))
-            weights[f"{name}.conv.weight"] = g * v / v.norm(dim=(0, 1), keepdim=True)
-        kernel, groups = config["num_conv_pos_embeddings"], config["num_conv_pos_embedding_groups"]
-        self.positions = Convolution(*pair(f"{name}.conv"), self.like, padding=kernel // 2, groups=groups)
+        self.positions = ConvolutionalPositions(weights, config, self.like)
         self.norm = Norm(*pair("encoder.layer_norm"), self.like, eps)
         self.layers = []
         for name in (f"encoder.layers.{i}" for i in range(config["num_hidden_layers"])):
@@ -178,7 +106,13 @@ class Encoder:
                 "norm": Norm(*pair(f"{name}.layer_norm"), self.like, eps),
                 "final_norm": Norm(*pair(f"{name}.final_layer_norm"), self.like, eps),
             }
+            if "num_buckets" in config:
+                kinds = ("linear.weight", "linear.bias", "const")
+                layer["gate"] = [weights[f"{name}.attention.gru_rel_pos_{kind}"].to(self.like) for kind in kinds]
             self.layers.append(layer)
+        self.bias = None  # of relative positions, (buckets, heads)
+        if "num_buckets" in config:
+            self.bias = weights["encoder.layers.0.attention.rel_attn_embed.weight"].to(self.like)
 
     @torch.inference_mode()
     def embed(
@@ -196,6 +130,36 @@ class Encoder:
         last one is the last layer's output before the encoder's final LayerNorm. With `output` there is but one, the
         encoder's output: the last one, after that LayerNorm.
         """
+        n_frames = [(len(wave) - WINDOW) // HOP + 1 for wave in waves]
+        sums = np.zeros((len(waves), 1 if output else len(self.layers) + 1, self.config["hidden_size"]))
+        frames = [[] for _ in waves]
+        for numbers, states in self._run(waves, vectors, output):
+            totals = []
+            for layer, parts in enumerate(states, len(self.layers) if output else 0):  # (frames, width) each
+                totals.append(torch.stack([part.sum(0, dtype=torch.float32) for part in parts]))
+                if layer == frames_layer:
+                    for i, part in zip(numbers, parts, strict=True):
+                        frames[i].append(part.float().cpu().numpy())
+            for i, total in zip(numbers, torch.stack(totals, 1).cpu().numpy(), strict=True):
+                sums[i] += total  # (layers + 1, width)
+        return [
+            Embedding((total / n).astype(np.float32), np.concatenate(parts) if parts else None, n)
+            for total, parts, n in zip(sums, frames, n_frames, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def hidden_states(self, wave: np.ndarray, output: bool = False) -> torch.Tensor:
+        """All that `embed` averages over time of one utterance: (layers + 1, frames, width) float32, on the CPU."""
+        windows = []
+        for _, states in self._run([wave], None, output):
+            layers = [[part.float().cpu() for part in parts] for parts in states]
+            windows += [torch.stack(window) for window in zip(*layers, strict=True)]
+        return torch.cat(windows, 1)
+
+    def _run(
+        self, waves: list[np.ndarray], vectors: list[np.ndarray] | None, output: bool
+    ) -> Iterator[tuple[list[int], Iterator[list[torch.Tensor]]]]:
+        """Batches: numbers of utterances, and of each hidden state in turn their frames, without those of context."""
         if min(map(len, waves)) < WINDOW:
             raise DataError(
                 f"audio of less than {WINDOW} samples makes no frame: set audio.min_seconds to 0.025 or more"
@@ -205,29 +169,21 @@ class Encoder:
         if vectors is not None:
             stacked = torch.from_numpy(np.stack(vectors).astype(np.float32)).to(self.like)  # (waves, width)
         fronts = [self._prepare(wave) for wave in waves]
-        n_frames = [(len(wave) - WINDOW) // HOP + 1 for wave in waves]
-        sums = np.zeros((len(waves), 1 if output else len(self.layers) + 1, self.config["hidden_size"]))
-        frames = [[] for _ in waves]
-        for spans in self._batches(n_frames):
+        for spans in self._batches([(len(wave) - WINDOW) // HOP + 1 for wave in waves]):
+            numbers = [i for i, *_ in spans]
             features = [self._features(*fronts[i], start, end) for i, start, end, _ in spans]
-            lengths = [len(part) for part in features]
-            totals = []
-            own = None if vectors is None else stacked[[i for i, *_ in spans]]
-            for layer, state in enumerate(self._hidden_states(torch.cat(features), lengths, own)):  # (frames, width)
-                if output and layer < len(self.layers):
-                    continue
-                state = self.norm(state) if output and self.stable else state
-                parts = [part[inner] for part, (*_, inner) in zip(state.split(lengths), spans, strict=True)]
-                totals.append(torch.stack([part.sum(0, dtype=torch.float32) for part in parts]))
-                if layer == frames_layer:
-                    for (i, *_), part in zip(spans, parts, strict=True):
-                        frames[i].append(part.float().cpu().numpy())
-            for (i, *_), total in zip(spans, torch.stack(totals, 1).cpu().numpy(), strict=True):
-                sums[i] += total  # (layers + 1, width)
-        return [
-            Embedding((total / n).astype(np.float32), np.concatenate(parts) if parts else None, n)
-            for total, parts, n in zip(sums, frames, n_frames, strict=True)
-        ]
+            own = None if vectors is None else stacked[numbers]
+            yield numbers, self._split(features, own, [inner for *_, inner in spans], output)
+
+    def _split(
+        self, features: list[torch.Tensor], vectors: torch.Tensor | None, inner: list[slice], output: bool
+    ) -> Iterator[list[torch.Tensor]]:
+        lengths = list(map(len, features))
+        for layer, state in enumerate(self._hidden_states(torch.cat(features), lengths, vectors)):
+            if output and layer < len(self.layers):
+                continue
+            state = self.norm(state) if output and self.stable else state
+            yield [part[some] for part, some in zip(state.split(lengths), inner, strict=True)]
 
     def _batches(self, n_frames: list[int]) -> Iterator[list[tuple[int, int, int, slice]]]:
         """Groups of (utterance, start and stop of the frames to compute, the slice of these that counts)."""
@@ -279,7 +235,7 @@ class Encoder:
             x = wave[begin * HOP : (min(begin + self.chunk, end) - 1) * HOP + WINDOW]
             x = ((x - mean) * scale).to(self.like)[:, None]
             for i, layer in enumerate([first, *self.front]):
-                windows = _unfold(x, self.config["conv_kernel"][i], self.config["conv_stride"][i])
+                windows = unfold(x, self.config["conv_kernel"][i], self.config["conv_stride"][i])
                 x = layer(windows, gelu=self.grouped)  # (time, conv_dim)
                 if not self.grouped:
                     x = F.gelu(self.front_norms[i](x))
@@ -295,8 +251,8 @@ class Encoder:
         """
         repeats = torch.tensor(lengths, device=x.device)
         spread = None if vectors is None else vectors.repeat_interleave(repeats, 0)
-        x = self.projection(self.features_norm(x))
-        x = x + torch.cat([self._positions(part) for part in x.split(lengths)])
+        x = self.projection(self.features_norm(x) if self.features_norm else x)
+        x = x + torch.cat([self.positions(part) for part in x.split(lengths)])
         x = x if self.stable else self.norm(x)
         if self.position == "first":
             x = x + spread
@@ -307,26 +263,27 @@ class Encoder:
             firsts = torch.tensor(lengths).cumsum(0) - torch.tensor(lengths)
             frames = torch.ones(len(x), dtype=torch.bool)
             frames[firsts] = False
+        biases = [
+            None if self.bias is None else spread_bias(self.bias, length, self.config["max_bucket_distance"])
+            for length in lengths
+        ]
         yield x[frames]
         for number, layer in enumerate(self.layers, 1):
-            y = self._attention(layer["qkv"](layer["norm"](x) if self.stable else x), lengths)
-            x = layer["mixed"](y) + x
+            x = layer["mixed"](self._attention(layer, layer["norm"](x) if self.stable else x, lengths, biases)) + x
             x = x if self.stable else layer["norm"](x)
             y = layer["wide"](layer["final_norm"](x) if self.stable else x, gelu=True)
             x = layer["narrow"](y) + x
             x = x if self.stable else layer["final_norm"](x)
             yield x[frames] + spread if self.position == "last" and number == len(self.layers) else x[frames]
 
-    def _positions(self, x: torch.Tensor) -> torch.Tensor:
-        """The convolutional position embedding of one utterance: (frames, width) -> the same."""
-        y = x if self.batch_norm is None else F.batch_norm(x, *self.batch_norm)
-        return self.positions(y, gelu=True)[: len(x)]  # an even kernel makes a frame too many
-
-    def _attention(self, qkv: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-        """Self-attention within each utterance: (all frames, 3 · width) -> (all frames, width)."""
-        qkv = qkv.view(len(qkv), 3, self.config["num_attention_heads"], -1)
+    def _attention(self, layer: dict, x: torch.Tensor, lengths: list[int], biases: list) -> torch.Tensor:
+        """Self-attention within each utterance: (all frames, width) -> the same."""
+        heads = self.config["num_attention_heads"]
+        qkv = layer["qkv"](x).view(len(x), 3, heads, -1)
+        gates = gate(x.view(len(x), heads, -1), *layer["gate"]) if "gate" in layer else x[:, :0]
         mixed = []
-        for part in qkv.split(lengths):
+        for part, own, bias in zip(qkv.split(lengths), gates.split(lengths), biases, strict=True):
             q, k, v = part.permute(1, 2, 0, 3)[:, None]  # (1, heads, frames, head width) each
-            mixed.append(F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).flatten(1))
+            y = F.scaled_dot_product_attention(q, k, v) if bias is None else attend(q, k, v, own.T[None], bias)
+            mixed.append(y[0].transpose(0, 1).flatten(1))
         return torch.cat(mixed)
