@@ -181,7 +181,7 @@ def try_before(made: Made, runs: dict, repeat: int, draws: int = 400) -> dict[st
 
 
 def print_table(title: str, shares: dict, speakers: list[int], repeats: int) -> None:
-    """A row a world, n, metric and number of seeds, a column a number of speakers; per cent."""
+    """One row per world, n, metric and number of seeds, one column per number of speakers; per cent."""
     print(f"\n**{title}** (%; {repeats} repeats)\n")
     print(f"| seeds differ | n | metric | seeds | {' | '.join(f'{s} speakers' for s in speakers)} |")
     print("|---" * (4 + len(speakers)) + "|")

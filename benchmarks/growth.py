@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py [--utterances 5] [--cores 2]
 
-Made-up utterances of 0.6 s by 40 speakers in one shard a split, the demo's encoder, an mlp and a transformer head.
+Made-up utterances of 0.6 s by 40 speakers in one shard per split, the demo's encoder, an mlp and a transformer head.
 `training_memory_gb` is so small that training reads its features from disk in each epoch, as it does for a corpus that
 memory cannot hold. Time grows with the work where its ratio is 4 and 16 or less (starting a job is part of it), and
 memory is flat where its ratio is 1.

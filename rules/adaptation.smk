@@ -1,4 +1,4 @@
-# Adaptive pre-training of encoders by masked prediction (TAPT), with a vector a speaker (PAPT).
+# Adaptive pre-training of encoders by masked prediction (TAPT), with a vector for each speaker (PAPT).
 #
 # Needs   the base of an encoder of config `encoders` with `adaptation`, results/manifests/…, the audio files;
 #         with papt results/encoder_summaries/{similarity}/{split}.parquet and results/embeddings/{similarity}/…
@@ -162,7 +162,7 @@ def pretraining_inputs(
 
 
 rule adapt_encoder:
-    """Pre-train an encoder further on the corpus: TAPT, or PAPT with a vector a speaker."""
+    """Pre-train an encoder further on the corpus: TAPT, or PAPT with a vector for each speaker."""
     input:
         unpack(pretraining_inputs),
     output:

@@ -12,7 +12,7 @@ from ser.config.calibration_methods import Method
 from ser.corpus.metadata import REJECTED
 from ser.files import write_json, write_text
 from ser.formats.parquet import read_parquet, write_parquet
-from ser.report.page import write_report
+from ser.report.page import Inputs, write_report
 
 GROUPS = {"kind": lambda number: "most" if number < 6 else "<b>few</b>"}  # 6 and 2 of the split test
 COSTS = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
@@ -99,7 +99,7 @@ def report(made: MadeResults, path: Path, **changes) -> str:
         "vectors": [made.seed_files("speaker_vectors", a, split)[0] for a in made.ablations for split in made.splits],
         "results": root,
     }
-    write_report(path=str(path), **given | changes)
+    write_report(str(path), Inputs(**given | changes))
     return path.read_text(encoding="utf-8")
 
 

@@ -3,25 +3,16 @@
 from pathlib import Path
 
 from ser import log
-from ser.report.page import write_report
+from ser.report.page import Inputs, write_report
 
 log.to_file(snakemake.log[0])
 files = snakemake.input
-write_report(
-    path=snakemake.output[0],
+inputs = Inputs(
     tables={
         name: files[name]
         for name in (
-            *(
-                "ablation_table",
-                "contrast_table",
-                "speaker_table",
-                "speaker_summary",
-                "enrolment_curve",
-                "label_shift",
-                "label_shift_correlations",
-            ),
-            *("utterances", "rejected", "protocol", "provenance"),
+            *("ablation_table", "contrast_table", "speaker_table", "speaker_summary", "enrolment_curve"),
+            *("label_shift", "label_shift_correlations", "utterances", "rejected", "protocol", "provenance"),
         )
     }
     | ({"group_table": files.group_table[0]} if files.group_table else {}),
@@ -35,3 +26,4 @@ write_report(
     vectors=files.vectors,
     results=Path(snakemake.output[0]).parent,
 )
+write_report(snakemake.output[0], inputs)

@@ -328,9 +328,21 @@ def test_folders_of_the_library_import_only_from_those_above_them_in_the_table()
 # English
 
 
-@each_document
-def test_english_is_plain(document):
+OTHER_TEXTS = ["config.yaml", "rules/config.schema.yaml", "workflow_scripts/ser/report/page.html"]
+OTHER_TEXTS += sorted(f"rules/report/{path.name}" for path in (ROOT / "rules/report").glob("*.rst"))
+
+
+def find_old_english(text: str) -> list[str]:
     """ "One row for each recording", not "a row a recording"."""
     things = "row|file|column|shard|score|line|folder|slice|vector|model|job|record|value|second|one"
-    found = re.findall(rf"\b(?:(?:an?|one) (?:{things})|one) an? \w+", read_prose(document))
-    assert found == []
+    return re.findall(rf"\b(?:(?:an?|one) (?:{things})|one) an? \w+", text)
+
+
+@each_document
+def test_english_is_plain(document):
+    assert find_old_english(read_prose(document)) == []
+
+
+@pytest.mark.parametrize("name", OTHER_TEXTS)
+def test_english_is_plain_in_what_users_read_elsewhere(name):
+    assert find_old_english((ROOT / name).read_text(encoding="utf-8")) == []

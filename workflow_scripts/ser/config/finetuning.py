@@ -35,7 +35,7 @@ def resolve_finetune(given: dict, shared: dict, where: str) -> dict:
 _INSTEAD = {
     "training": "its settings are those of finetuning, or stand in finetune itself",
     "tuned": "tuning compares heads on an encoder that stays as it is",
-    "outputs": "one encoder is trained for all targets; for one model a target run a study for each (corpus.targets)",
+    "outputs": "one encoder is trained for all targets; for one model per target run a study for each (corpus.targets)",
 }
 
 

@@ -202,7 +202,7 @@ def _format_files(corpus: Corpus, digests: dict[str, str], settings: dict) -> di
 
 
 def _format_enrolment(corpus: Corpus, targets: list[str], draws: int, count: int) -> dict[Path, str]:
-    """The text of the label slices for enrolment: `{path: CSV}`, a row a draw and utterance that it enrols first."""
+    """The text of the label slices for enrolment: `{path: CSV}`, one row per draw and utterance enrolled first."""
     rows: dict[str, list] = defaultdict(list)
     for row in corpus.rows:
         if row.split != "train":

@@ -29,7 +29,7 @@ UNKNOWN = "unknown"  # the group of speakers of whom the sheet says nothing
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One utterance of the sheet. `labels` has one value a target, None where a test split withholds it."""
+    """One utterance of the sheet. `labels` has one value per target, None where a test split withholds it."""
 
     line: int | str  # a row's number; in a database of several tables with the table's name
     utterance_id: str

@@ -161,9 +161,9 @@ def calibrate_split(
     random_seed: int,
     paths: list[str],
 ) -> None:
-    """Write a split's calibrated predictions, a file a seed: `utterance_id, speaker_id, calibration` and the targets.
+    """Write a split's calibrated predictions, one file per seed: `utterance_id, speaker_id, calibration` and targets.
 
-    A row an utterance and calibration: first `none`, the predictions as they are, then the methods in the config's
+    One row per utterance and calibration: first `none`, the predictions as they are, then the methods in the config's
     order; a method with random neighbours, or with enrolment, is there once a draw (`random_k/00`, ...), one with
     enrolment only for the utterances that no method enrols in that draw. The file's metadata name the label and
     choice files it was made from.

@@ -8,7 +8,7 @@ PANELS = [("feature_shift", "ccc"), ("label_shift", "ccc"), ("label_shift", "gai
 
 
 def plot_shifts(path: str, rows: list[dict], targets: list[str], calibration: str) -> None:
-    """Write an SVG with a row of panels a target and a point a speaker; without rows it says so."""
+    """Write an SVG with a row of panels for each target and a point for each speaker; without rows it says so."""
     titles = {
         "feature_shift": "feature shift (KL less chance, nats)",
         "label_shift": "label shift (KL less chance, nats)",

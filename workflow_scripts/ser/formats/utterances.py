@@ -13,7 +13,7 @@ from ser.formats.parquet import read_parquet
 
 @dataclass(frozen=True)
 class Utterances:
-    """Utterances with one value a target: labels, or predictions."""
+    """Utterances with one value per target: labels, or predictions."""
 
     targets: list[str]
     ids: pa.Array

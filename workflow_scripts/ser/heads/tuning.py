@@ -18,7 +18,7 @@ from ser.heads.training import train_ablation
 def tune_ablation(
     ablation: Ablation, grid: dict[str, list], *, seeds: list[int], targets: list[str], table: str, winner: str, **files
 ) -> None:
-    """Train an ablation with every point of the grid; write a row a point, best first, and the best one's settings.
+    """Train an ablation with every point of the grid; write one row per point, best first, and the best one's settings.
 
     `table` (CSV) has the grid's keys and, of the epoch that training keeps, the CCC on all validation utterances: `ccc`
     is the mean over targets and seeds, `ccc_sd` its standard deviation over seeds (n - 1; empty with one), then the

@@ -95,7 +95,7 @@ def plot_groups(group: str, figure: str, title: str) -> Plot:
 
 
 def plot_curve(name: str) -> Plot:
-    """Validation A-CCC over k or alpha: a line a seed, what was chosen as a dot, no calibration as a dashed line."""
+    """Validation A-CCC over k or alpha: one line per seed, the chosen as a dot, no calibration as a dashed line."""
     titles = {"k": "k, similar training speakers", "alpha": "alpha, share of the speaker's own statistics"}
     scale = alt.Scale(type="log", nice=False, padding=12) if name == "k" else alt.Scale()
     axis = alt.Axis(format="d", tickCount=6) if name == "k" else alt.Axis(tickCount=5)
@@ -228,7 +228,7 @@ def plot_history(y: str, title: str) -> Plot:
 
 
 def plot_training(measure: str) -> Plot:
-    """A measure over the steps of an encoder's adaptation: a colour an encoder, strong on validation speakers."""
+    """A measure over the steps of an encoder's adaptation: one colour per encoder, strong on validation speakers."""
     base = _start("training").encode(
         x=_x("step", "step"),
         y=_y("value", measure),

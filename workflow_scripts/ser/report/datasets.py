@@ -196,7 +196,7 @@ def collect_histories(histories: Iterable[str]) -> Dataset:
 
 
 def collect_training(logs: dict[str, str]) -> tuple[Dataset, list[str]]:
-    """Training logs of adapted encoders, whatever they measure: a row a step, and the names of the measures."""
+    """Training logs of adapted encoders, whatever they measure: one row per step, and the names of the measures."""
     rows, measures = [], []
     for encoder, path in logs.items():
         table = pyarrow.csv.read_csv(path)

@@ -1,6 +1,7 @@
 """The report of a run: everything gathered, as one HTML file that needs no network."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -18,23 +19,12 @@ from ser.statistics.intervals import MIN_SPEAKERS
 PAGE = Path(__file__).parent
 
 
-def write_report(
-    path: str,
-    tables: dict[str, str],
-    choices: dict[str, str],
-    cards: dict[str, str],
-    training: dict[str, str],
-    winners: dict[str, str],
-    histories: list[str],
-    labels: dict[str, str],
-    calibrated: list[str],
-    vectors: list[str],
-    results: str | Path,
-) -> None:
-    """Write the page.
+@dataclass(frozen=True)
+class Inputs:
+    """Paths of what a report is made from.
 
-    Args:
-        tables: paths of `ablation_table`, `contrast_table`, `speaker_table`, `speaker_summary`, `enrolment_curve`,
+    Attributes:
+        tables: `ablation_table`, `contrast_table`, `speaker_table`, `speaker_summary`, `enrolment_curve`,
             `label_shift`, `label_shift_correlations`, `utterances`, `rejected`, `protocol` and `provenance`; of a run
             with groups of speakers `group_table`
         choices: choices of k and alpha by ablation
@@ -42,78 +32,110 @@ def write_report(
         winners: what tuning found best, `.../{ablation}.json`, of each ablation that is `tuned`
         histories: training histories of all ablations and seeds
         labels: labels by split, the training split's first, then the evaluated splits'
+        calibrated: calibrated predictions of all ablations, seeds and evaluated splits
         vectors: speaker vectors of one seed, of all ablations and splits
         results: the results folder, whose benchmarks are read as far as they are there
     """
-    provenance = read_json(tables["provenance"])
-    check_digests(tables.values(), provenance.get("tables", {}), tables["provenance"])
+
+    tables: dict[str, str]
+    choices: dict[str, str]
+    cards: dict[str, str]
+    training: dict[str, str]
+    winners: dict[str, str]
+    histories: list[str]
+    labels: dict[str, str]
+    calibrated: list[str]
+    vectors: list[str]
+    results: str | Path
+
+    def read_table(self, name: str) -> list[dict]:
+        return datasets.read_table(self.tables[name]) if name in self.tables else []
+
+
+def write_report(path: str, inputs: Inputs) -> None:
+    """Write the page; an error if a table is not the one that the provenance has a digest of."""
+    provenance = read_json(inputs.tables["provenance"])
+    check_digests(inputs.tables.values(), provenance.get("tables", {}), inputs.tables["provenance"])
     config = provenance["config"]
-    targets, label_range = config["corpus"]["targets"], config["corpus"]["label_range"]
     calibration = _pick_calibration(config)
-    ablations = list(choices)
-    cells, shares = (datasets.read_table(tables[name]) for name in ("ablation_table", "speaker_summary"))
-    encoders = run.describe_encoders(cards)
-    corpus = run.summarise_corpus(tables["utterances"], list(labels), targets, label_range)
-    rejected = run.describe_rejected(tables["rejected"])
-    names = [*ablations, *config["encoders"], *config.get("pseudo_labels", {}), *labels]
-    names += [FOLDER, *(f"seed-{seed}" for seed in config["seeds"])]  # of encoders that were fine-tuned
-    costs = run.measure_costs(Path(results) / "benchmarks", names)
-    margin = config["evaluation"]["margin"]
-    answers = summary.answer(cells, shares, ablations, config["baseline"], calibration, margin)
-    drawn, measures = collect_datasets(
-        tables, choices, training, histories, labels, calibrated, vectors, config, shares, calibration
-    )
-    group_rows = datasets.read_table(tables["group_table"]) if "group_table" in tables else []
+    cells, shares, group_rows = map(inputs.read_table, ("ablation_table", "speaker_summary", "group_table"))
     groups = summary.describe_groups(group_rows)
+    corpus = run.summarise_corpus(
+        inputs.tables["utterances"], list(inputs.labels), config["corpus"]["targets"], config["corpus"]["label_range"]
+    )
+    drawn, measures = collect_datasets(inputs, config, shares, calibration)
     drawn |= {"labels": corpus["labels"], "per_speaker": corpus["speakers"]}
     drawn["groups"] = datasets.collect_groups(group_rows)
-    evaluated = list(dict.fromkeys(row["split"] for row in cells))
-    choice = {
-        "split": {"values": evaluated, "start": next((s for s in evaluated if s != "validation"), "validation")},
-        "target": {"values": targets, "start": targets[0]},
-        "ablation": {"values": ablations, "start": config["baseline"]},
-        "calibration": {"values": datasets.list_calibrations(cells), "start": calibration},
-    }
+    choice = _list_choices(config, cells, list(inputs.choices), calibration)
     content = {
         "choice": choice,
         "least_speakers": MIN_SPEAKERS,
         "cells": datasets.collect_cells(cells),
         "datasets": {name: dataset.to_json() for name, dataset in drawn.items()},
-        "plots": make_plots(label_range, measures, run.BINS, [group["name"] for group in groups]),
+        "plots": make_plots(config["corpus"]["label_range"], measures, run.BINS, [group["name"] for group in groups]),
     }
     page = {
         "title": Path(config["corpus"]["folder"]).name,
         "choice": choice,
         "corpus": corpus,
-        "rejected": rejected,
-        "encoders": encoders,
-        "encoder_keys": run.list_keys(encoders),
-        "answers": answers,
-        "differences": summary.count_differences(answers),
-        "power": summary.describe_power(cells, len(config["seeds"])),
-        "contrasts": summary.list_contrasts(datasets.read_table(tables["contrast_table"]), margin),
-        "primary": config["evaluation"]["primary"] or config["baseline"],
-        "margin": margin,
         "groups": groups,
-        "cautions": summary.list_cautions(cells, encoders, config["seeds"], rejected["count"]),
         "calibration": calibration,
-        "config": config,
-        "config_text": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
-        "costs": costs,
-        "disk": run.measure_disk(results),
-        "left_out": run.read_left_out(results),
-        "protocol": read_json(tables["protocol"])["checked"],
         "measures": measures,
-        "adapted": list(training),
-        "tuned": {name: read_json(path) | {"of": Path(path).stem} for name, path in winners.items()},
         "bins": run.BINS,
-        "enrols": any(method["enrolment"] for method in config["calibration"]["methods"]),
-        "references": datasets.count_references(choices),
-        "few_utterances": datasets.count_few_utterances(shares),
         "least_speakers": MIN_SPEAKERS,
         "neighbours": speaker_map.NEIGHBOURS,
     }
+    page |= _describe_run(inputs, config, cells) | _describe_scores(inputs, config, cells, shares, calibration)
     write_text(path, render(page | run.describe_code(provenance), content))
+
+
+def _list_choices(config: dict, cells: list[dict], ablations: list[str], calibration: str) -> dict[str, dict]:
+    """What the page's reader chooses between, and what is shown first."""
+    targets, evaluated = config["corpus"]["targets"], list(dict.fromkeys(row["split"] for row in cells))
+    return {
+        "split": {"values": evaluated, "start": next((s for s in evaluated if s != "validation"), "validation")},
+        "target": {"values": targets, "start": targets[0]},
+        "ablation": {"values": ablations, "start": config["baseline"]},
+        "calibration": {"values": datasets.list_calibrations(cells), "start": calibration},
+    }
+
+
+def _describe_run(inputs: Inputs, config: dict, cells: list[dict]) -> dict:
+    """What was run on what, what it cost, and what weakens its figures."""
+    encoders, rejected = run.describe_encoders(inputs.cards), run.describe_rejected(inputs.tables["rejected"])
+    names = [*inputs.choices, *config["encoders"], *config.get("pseudo_labels", {}), *inputs.labels]
+    names += [FOLDER, *(f"seed-{seed}" for seed in config["seeds"])]  # of encoders that were fine-tuned
+    return {
+        "rejected": rejected,
+        "encoders": encoders,
+        "encoder_keys": run.list_keys(encoders),
+        "adapted": list(inputs.training),
+        "tuned": {name: read_json(path) | {"of": Path(path).stem} for name, path in inputs.winners.items()},
+        "cautions": summary.list_cautions(cells, encoders, config["seeds"], rejected["count"]),
+        "protocol": read_json(inputs.tables["protocol"])["checked"],
+        "config": config,
+        "config_text": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
+        "enrols": any(method["enrolment"] for method in config["calibration"]["methods"]),
+        "costs": run.measure_costs(Path(inputs.results) / "benchmarks", names),
+        "disk": run.measure_disk(inputs.results),
+        "left_out": run.read_left_out(inputs.results),
+    }
+
+
+def _describe_scores(inputs: Inputs, config: dict, cells: list[dict], shares: list[dict], calibration: str) -> dict:
+    """What the tables answer, and what they could have told."""
+    margin = config["evaluation"]["margin"]
+    answers = summary.answer(cells, shares, list(inputs.choices), config["baseline"], calibration, margin)
+    return {
+        "answers": answers,
+        "differences": summary.count_differences(answers),
+        "power": summary.describe_power(cells, len(config["seeds"])),
+        "contrasts": summary.list_contrasts(inputs.read_table("contrast_table"), margin),
+        "primary": config["evaluation"]["primary"] or config["baseline"],
+        "margin": margin,
+        "references": datasets.count_references(inputs.choices),
+        "few_utterances": datasets.count_few_utterances(shares),
+    }
 
 
 def _pick_calibration(config: dict) -> str:
@@ -124,40 +146,39 @@ def _pick_calibration(config: dict) -> str:
 
 
 def collect_datasets(
-    tables, choices, training, histories, labels, calibrated, vectors, config, shares, calibration
+    inputs: Inputs, config: dict, shares: list[dict], calibration: str
 ) -> tuple[dict[str, datasets.Dataset], list[str]]:
     """All that is drawn, by name, and the measures of the encoders' training logs."""
     targets, label_range = config["corpus"]["targets"], config["corpus"]["label_range"]
-    speakers = datasets.read_table(tables["speaker_table"])
-    shifts, correlations = datasets.collect_shifts(
-        datasets.read_table(tables["label_shift"]), datasets.read_table(tables["label_shift_correlations"])
-    )
-    k_curve, alpha_curve = datasets.collect_choices(choices)
-    enrolment, enrolment_bars = datasets.collect_enrolment(datasets.read_table(tables["enrolment_curve"]))
-    curves, measures = datasets.collect_training(training)
-    train_labels, *_ = labels.values()
-    evaluated = dict(list(labels.items())[1:])
-    densities, moved = speaker_map.collect_densities(evaluated, calibrated, calibration, targets, label_range)
+    shifts, correlations = datasets.collect_shifts(*map(inputs.read_table, ("label_shift", "label_shift_correlations")))
+    k_curve, alpha_curve = datasets.collect_choices(inputs.choices)
+    enrolment, enrolment_bars = datasets.collect_enrolment(inputs.read_table("enrolment_curve"))
+    curves, measures = datasets.collect_training(inputs.training)
+    train_labels, *_ = inputs.labels.values()
+    evaluated = dict(list(inputs.labels.items())[1:])
+    densities, moved = speaker_map.collect_densities(evaluated, inputs.calibrated, calibration, targets, label_range)
     evaluation = config["evaluation"]
     policy = {key: evaluation[key] for key in ("min_utterances", "constant_labels")}
     drawn = {
-        "speakers": datasets.collect_speakers(speakers),
+        "speakers": datasets.collect_speakers(inputs.read_table("speaker_table")),
         "shares": datasets.collect_shares(shares),
         "k_curve": k_curve,
         "alpha_curve": alpha_curve,
         "enrolment": enrolment,
         "enrolment_bars": enrolment_bars,
-        "uncalibrated": speaker_map.collect_uncalibrated(labels["validation"], calibrated, targets, policy),
+        "uncalibrated": speaker_map.collect_uncalibrated(
+            inputs.labels["validation"], inputs.calibrated, targets, policy
+        ),
         "shifts": shifts,
         "correlations": correlations,
-        "histories": datasets.collect_histories(histories),
+        "histories": datasets.collect_histories(inputs.histories),
         "training": curves,
         "densities": densities,
         "densities_calibrated": moved,
     }
     least = config["calibration"]["min_reference_utterances"]
     bootstrap = {"draws": evaluation["bootstrap_draws"], "seed": evaluation["bootstrap_seed"]}
-    vectors = speaker_map.collect_vectors(train_labels, evaluated, vectors, targets, least, bootstrap)
+    vectors = speaker_map.collect_vectors(train_labels, evaluated, inputs.vectors, targets, least, bootstrap)
     return drawn | vectors, measures
 
 
