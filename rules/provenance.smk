@@ -1,6 +1,7 @@
 # Provenance: what the tables were made with, as far as no other result says it.
 #
-# Needs   results/ablation_table.csv, results/speaker_table.csv, results/speaker_summary.csv, results/contrast_table.csv
+# Needs   results/ablation_table.csv, results/speaker_table.csv, results/speaker_summary.csv, results/contrast_table.csv,
+#         results/enrolment_curve.csv; with corpus.groups results/group_table.csv
 # Makes   results/provenance.json: the config with its defaults, digests of the code and of the tables, package versions,
 #         the git commit
 #
@@ -38,6 +39,8 @@ rule record_provenance:
             "results/speaker_table.csv",
             "results/speaker_summary.csv",
             "results/contrast_table.csv",
+            "results/enrolment_curve.csv",
+            *GROUP_TABLES,
         ],
     output:
         "results/provenance.json",

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import Project
+from project import Project
 
 from ser.files import sha256
 

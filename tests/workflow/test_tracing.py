@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from changes import replace
 
+from ser.files import read_json, sha256
+
 
 def ask(project, script, *arguments):
     """What a script of the project's checkout prints as JSON, asked in its working folder."""
@@ -57,6 +59,13 @@ def test_a_cell_is_explained(built, ablation, calibration):
         a_ccc = np.mean([audmetric.concordance_cc(*pair.T) for pair in pairs.values()])
         found = [float(explained["figures"][name]) for name in ("o_ccc", "a_ccc")]
         np.testing.assert_allclose(found, [o_ccc, a_ccc], atol=2e-6)  # float32 predictions, 6 decimals
+
+
+def test_the_provenance_has_the_digest_of_every_table_of_scores(built):
+    """So that one that was edited is refused by those who read it."""
+    tables = read_json(built.work / "results/provenance.json")["tables"]
+    scores = {*(built.work / "results").glob("*.csv")} - {*(built.work / "results").glob("label_shift*")}
+    assert tables == {path.name: sha256(path) for path in scores} and "group_table.csv" in tables
 
 
 def test_the_command_of_a_cell_makes_its_inputs(project):
