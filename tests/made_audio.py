@@ -33,7 +33,8 @@ def encode(samples: np.ndarray, rate: int, container: str, codec: str, piped: bo
     """`samples`, (n, channels) or a list of such for several streams of audio, as a file of a container and codec.
 
     Args:
-        settings: `options` of the container, `bits` of a sample, `bit_rate`, `video` (a stream of pictures beside it)
+        settings: `options` of the container, those of the `coder`, `bits` of a sample, `bit_rate`, `video` (a stream
+            of pictures beside it)
     """
     streams = samples if isinstance(samples, list) else [samples]
     file = _Pipe() if piped else io.BytesIO()
@@ -55,6 +56,8 @@ def encode(samples: np.ndarray, rate: int, container: str, codec: str, piped: bo
 def _add_stream(out, codec: str, rate: int, channels: int, settings: dict):
     coder = out.add_stream(codec, rate=rate, layout="mono" if channels == 1 else "stereo")
     coder.bit_rate = settings.get("bit_rate", 96_000)
+    if settings.get("coder"):
+        coder.codec_context.options = settings["coder"]
     if settings.get("bits") == 32:
         coder.codec_context.options = {"strict": "experimental"}
         coder.codec_context.format = "s32"

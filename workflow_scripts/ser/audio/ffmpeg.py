@@ -56,9 +56,7 @@ def read(file: Piece, kind: str, part: Part, span: Span | None = None) -> Sound:
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
         places = 0, max(0, file.size - _DRM_BYTES)
         if any(sign in file.read_at(place, _DRM_BYTES) for place in places for sign in _DRM.get(kind, ())):
-            raise Rejected(
-                "cannot be decoded: protected (DRM); export it without from the program that plays it"
-            ) from None
+            raise Rejected("cannot be decoded: protected (DRM); export it from the program that plays it") from None
         cause = getattr(error, "strerror", None) or str(error)
         raise Rejected(f"cannot be decoded: truncated or damaged (FFmpeg: {cause.lower()})") from None
 

@@ -79,7 +79,8 @@ def walk(file: Piece, start: int = 0) -> list[Run] | None:
         header = read_header(head)
         if header and not header.size and not runs:
             return None
-        if header and not (is_sure and header.kind == runs[-1].header.kind) and not _is_frame(file, place, header):
+        is_next = header and header.size and is_sure and header.kind == runs[-1].header.kind
+        if header and not is_next and not _is_frame(file, place, header):
             header = None
         if header is None:
             tag = _measure_tag(file.read_at(place, _LOOK))

@@ -7,7 +7,7 @@ from ser.audio.containers import Piece
 from ser.audio.limits import Span
 
 _PAGE = struct.Struct("<4sBBqIIIB")
-_FIRST, _UNKNOWN = 2, -1  # the flag of a stream's first page; a page on which no packet ends
+_FIRST = 2  # the flag of a stream's first page
 _MOST_JUNK, _MOST_GAPS = 1 << 16, 100  # bytes that may come without a page, and how often
 _CODECS = {b"\x01vorbis": "vorbis", b"OpusHead": "opus", b"\x7fFLAC": "flac", b"Speex   ": "speex"}
 
@@ -20,8 +20,9 @@ class Link:
     end: int
     codecs: list[str] = field(default_factory=list)  # of its streams: a film has several
     rate: int = 0  # Hz, of the counts below
-    first: int = 0  # samples before its first one
-    last: int = 0  # samples to its end
+    first: int = 0  # samples before its first one: what a decoder leaves out, or what came before a live stream
+    late: int = 0  # samples that may be before it beyond that: a live stream does not say exactly where it begins
+    last: int | None = None  # samples to its end
     frame: int = 0  # samples that a packet has at most
 
     @property
@@ -33,8 +34,8 @@ class Link:
         """Its length by its pages, to a packet; None where it is not known how they count."""
         if not self.codec or not self.rate:
             return None
-        length = self.last - self.first
-        return Span((length - self.frame) / self.rate, (length + self.frame) / self.rate)
+        length = (self.last or 0) - self.first
+        return Span((length - self.late - self.frame) / self.rate, (length + self.frame) / self.rate)
 
 
 def walk(file: Piece) -> tuple[list[Link], bool]:
@@ -57,8 +58,11 @@ def walk(file: Piece) -> tuple[list[Link], bool]:
             if not is_head:
                 links.append(Link(place, place))
             _add_stream(links[-1], file.read_at(place + _PAGE.size + segments, 32))
-        elif links and granule != _UNKNOWN:
-            links[-1].last = max(links[-1].last, granule)
+        elif links and granule > 0:
+            link, most = links[-1], sum(size < 255 for size in table) * links[-1].frame  # that the page can hold
+            if link.last is None and granule > most:
+                link.first, link.late = granule - most, most
+            link.last = max(link.last or 0, granule)
         is_head = bool(flags & _FIRST)
         if links:
             links[-1].end = end
