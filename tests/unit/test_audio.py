@@ -14,7 +14,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ser.audio import decode
+from ser.audio import decode, sndfile
 from ser.files import DataError
 
 LIMITS = {"min_seconds": 0.1, "max_seconds": 120, "silence_db": -80}
@@ -112,7 +112,7 @@ def test_float_values_over_one_stay(tmp_path):
 def test_a_long_file_is_mixed_down_in_blocks(tmp_path, monkeypatch):
     content = encode(make_speech(1, 44_100, 2), 44_100, "FLAC")
     whole, _ = load_bytes(tmp_path, content)
-    monkeypatch.setattr(decode, "BLOCK_VALUES", 2 * 4_410)  # the file is a whole number of blocks
+    monkeypatch.setattr(sndfile, "BLOCK_VALUES", 2 * 4_410)  # the file is a whole number of blocks
     blocks, _ = load_bytes(tmp_path, content)
     np.testing.assert_array_equal(whole, blocks)
 
@@ -120,11 +120,6 @@ def test_a_long_file_is_mixed_down_in_blocks(tmp_path, monkeypatch):
 def set_data_size(content: bytes, size: int) -> bytes:
     at = content.index(b"data") + 4
     return content[:at] + struct.pack("<I", size) + content[at + 4 :]
-
-
-def forget_flac_length(content: bytes) -> bytes:
-    """Total samples 0: the low 36 bits before the MD5 sum of STREAMINFO, which starts at byte 8."""
-    return content[:21] + bytes([content[21] & 0xF0]) + bytes(4) + content[26:]
 
 
 def with_sample(value: float) -> bytes:
@@ -135,34 +130,42 @@ def with_sample(value: float) -> bytes:
 
 BAD_CONTENT = {
     "0 bytes": (b"", "empty file"),
-    "text": (b"not audio at all\n" * 20, r"cannot be decoded \(is no WAV, FLAC, OGG or MP3\)"),
-    "zeros": (bytes(5_000), r"cannot be decoded \(is no WAV, FLAC, OGG or MP3\)"),
+    "text": (b"not audio at all\n" * 20, "cannot be decoded: text, not audio"),
+    "zeros": (bytes(5_000), "cannot be decoded: none of WAV, .*; samples without a header can be converted"),
     "half a header": (encode(make_speech())[:20], "cannot be decoded"),
     "header only": (encode(make_speech())[:44], "no audio after the header"),
     "no frames": (encode(np.zeros(0)), "no audio after the header"),
-    "no FLAC frames": (encode(make_speech(), kind="FLAC")[:42], "cannot be decoded|no audio after the header"),
-    "truncated WAV": (encode(make_speech())[:-2], r"truncated: 15999 of 16000 frames are there"),
-    "half a stereo WAV": (encode(make_speech(channels=2))[: 44 + 32_000], r"truncated: 8000 of 16000 frames"),
+    "no FLAC frames": (encode(make_speech(), kind="FLAC")[:42], "truncated: 0 of 16000 frames"),
+    "truncated WAV": (
+        encode(make_speech())[:-2],
+        r"truncated, or a wrong header: 31998 of 32000 bytes .* -c copy NEW.wav",
+    ),
+    "half a stereo WAV": (
+        encode(make_speech(channels=2))[: 44 + 32_000],
+        r"truncated, or a wrong header: 32000 of 64000 bytes",
+    ),
     "truncated FLAC": (encode(make_speech(), kind="FLAC")[:9_000], "cannot be decoded"),
     "truncated MP3": (encode(make_speech(), kind="MP3")[:2_000], r"truncated: \d+ of 16000 frames are there"),
     **{
-        f"a whole {kind}": (encode(make_speech(), kind=kind), r"cannot be decoded \(is no WAV, FLAC, OGG or MP3\)")
+        f"a whole {kind}": (encode(make_speech(), kind=kind), "cannot be decoded: .*ffmpeg .*NEW.wav|an array")
         for kind in ("AIFF", "AU", "CAF", "MAT5", "NIST", "PAF", "SVX", "VOC", "W64", "XI")
         if soundfile.check_format(kind, "PCM_16")
     },
     "an AIFF behind an ID3 tag": (
         b"ID3\4\0\0\0\0\0\5" + bytes(5) + encode(make_speech(), kind="AIFF"),
-        r"cannot be decoded \(is no WAV, FLAC, OGG or MP3\)",
+        "cannot be decoded: AIFF; convert it with",
     ),
     "655 kHz": (encode(make_speech(), 655_350, "FLAC"), "655350 Hz, expected 4000 to 384000 Hz"),
     "3 kHz": (encode(make_speech(), 3_000), "3000 Hz, expected 4000 to 384000 Hz"),
     "65 channels": (encode(np.tile(make_speech(), 65)), "65 channels, expected 64 at most"),
-    "FLAC of unknown length": (forget_flac_length(encode(make_speech(), kind="FLAC")), "does not say how long"),
     "20 ms": (encode(make_speech(0.02)), r"too short: 0.020 s, expected at least 0.1 s"),
     "121 s": (encode(np.zeros(121 * 8_000), 8_000), r"too long: 121.000 s, expected at most 120 s"),
     "all zeros": (encode(np.zeros(16_000)), "silent: below -80 dB"),
     "all but silent": (encode(make_speech() * 1e-5, subtype="FLOAT"), "silent: below -80 dB"),
-    "channels that cancel": (encode(make_speech() * [1, -1], subtype="FLOAT"), "silent"),
+    "channels that cancel": (
+        encode(make_speech() * [1, -1], subtype="FLOAT"),
+        "channels cancel when averaged; .*pan=mono",
+    ),
     "ultrasound": (encode(np.hanning(192_000) * np.sin(np.arange(192_000) * 1.5), 192_000, subtype="FLOAT"), "silent"),
     "NaN": (with_sample(np.nan), "not finite"),
     "infinity": (with_sample(-np.inf), "not finite"),
@@ -272,13 +275,13 @@ def test_the_content_must_be_the_manifests(tmp_path):
 def test_a_file_that_changes_while_it_is_decoded_is_an_error(tmp_path, monkeypatch, content):
     path = tmp_path / "x.wav"
     path.write_bytes(encode(make_speech()))
-    original = decode._decode
+    original = decode.read_recordings
 
     def decode_another(*arguments):
         path.write_bytes(content)
         return original(*arguments)
 
-    monkeypatch.setattr(decode, "_decode", decode_another)
+    monkeypatch.setattr(decode, "read_recordings", decode_another)
     with pytest.raises(DataError, match="changed while"):
         decode.load(path, **LIMITS, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 

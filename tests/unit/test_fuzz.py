@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import yaml
+from made_audio import encode, make_speech
 from made_corpus import DEFAULTS
 from test_comparison import make_summary
 
@@ -123,6 +124,25 @@ def make_wave():
 
 def write_audio(kind):
     return lambda path: soundfile.write(path, make_wave(), 16_000, format=kind)
+
+
+FOREIGN_AUDIO = {
+    "sound.m4a": ("ipod", "aac"),
+    "sound.webm": ("webm", "libopus"),
+    "sound.wma": ("asf", "wmav2"),
+    "sound.amr": ("amr", "libopencore_amrnb"),
+    "sound.oga": ("ogg", "flac"),
+    "sound.mp2": ("mp2", "mp2"),
+}
+
+
+def write_foreign_audio(container, codec):
+    def write(path):
+        rate = {"libopus": 48_000, "libopencore_amrnb": 8_000}.get(codec, 16_000)
+        settings = {"bit_rate": 12_200} if rate == 8_000 else {}
+        path.write_bytes(encode(make_speech(0.6, rate), rate, container, codec, **settings))
+
+    return write
 
 
 def read_audio(path):
@@ -255,6 +275,7 @@ KINDS = [
     Kind("sound.flac", write_audio("FLAC"), read_audio),
     Kind("sound.ogg", write_audio("OGG"), read_audio, count=200),
     Kind("sound.mp3", write_audio("MP3"), read_audio, count=200),
+    *(Kind(name, write_foreign_audio(*how), read_audio, count=150) for name, how in FOREIGN_AUDIO.items()),
     Kind("labels.csv", write_sheet, read_sheet, text=True),
     Kind("db.yaml", write_database, read_database, text=True, count=300),
     Kind("config.yaml", lambda path: path.write_text(CONFIG), None, text=True, count=100),
