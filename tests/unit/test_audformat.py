@@ -105,20 +105,9 @@ def test_a_speaker_that_no_table_knows(tmp_path):
     settings = save(make_database(), tmp_path)
     path = tmp_path / "db.files.csv"
     path.write_text("".join(line for line in path.open() if not line.startswith("wav/8a")))
-    with pytest.raises(DataError, match=r"row 2 of db.emotion.dev.csv: speaker '' is not a speaker id"):
-        read_corpus(settings)
-
-
-def test_parts_of_files_are_refused(tmp_path):
-    database = make_database()
-    files = list(SPEAKER_OF)[:2]
-    database["emotion.train"] = audformat.Table(audformat.segmented_index(files, [0, 0.5], [None, 1]))
-    for target in ("valence", "arousal"):
-        database["emotion.train"][target] = audformat.Column()
-        database["emotion.train"][target].set([1, 2])
-    for storage_format, place in {"csv": "row 3 of db.emotion.train.csv", "parquet": "row 2 of"}.items():
-        with pytest.raises(DataError, match=f"{place}.* is a part of a file"):
-            read_corpus(save(database, tmp_path / storage_format, storage_format))
+    corpus = read_corpus(settings)
+    assert [row.utterance_id for row in corpus.rows if row.split == "validation"] == ["wav/8b.wav"]
+    assert corpus.left_out == {"speaker ''": 1}
 
 
 def test_pickled_tables_are_not_opened(tmp_path):
@@ -132,7 +121,10 @@ def test_pickled_tables_are_not_opened(tmp_path):
     [
         ({"tables": ""}, "corpus.tables: expected the tables with the labels; .*db.yaml has emotion, emotion.dev"),
         ({"tables": TABLES | {"test": "emotion.tset"}}, "no table 'emotion.tset'; did you mean 'emotion.test'"),
-        ({"columns": {"arousal": "activation"}}, "db.emotion.train.csv: column 'activation' is missing; it has 'file'"),
+        (
+            {"columns": {"arousal": "activation"}},
+            "db.yaml: no table of files has a column 'activation'; set",
+        ),
         ({"columns": {"speaker": "talker"}}, "no table of files has a column 'talker'; set corpus.columns"),
         ({"tables": "emotion", "columns": {"split": "part"}}, "nor the scheme of 'speaker' has a column 'part'"),
         ({"sheet": "other.yaml"}, "other.yaml: there is no such header"),
@@ -196,7 +188,6 @@ HEADERS = {
     "columns that are none": ("tables: {emotion: {columns: [a]}}", "'emotion' is no table of an audformat database"),
     "a path as a name": ("tables: {../../x: {}}", "'../../x' is no table of an audformat database"),
     "a name that moves the cursor": ('tables: {"\\x1b[2J": {}}', r"'\\x1b\[2J' is no table of an audformat database"),
-    "a number as a name": ("tables: {1: {}}", "'1' is no table of an audformat database"),
     "schemes that are none": ("schemes: [a]\ntables: {emotion: {}}", "its schemes are none of an audformat database"),
     "a tag": ("tables: !!python/object/apply:os.system [touch ran]", "is no YAML"),
     "nested without end": ("tables: " + "[" * 5_000, "is no YAML"),

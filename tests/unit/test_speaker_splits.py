@@ -7,7 +7,7 @@ from test_corpus import HEADER, MSP_HEADER, MSP_ROWS, MSP_SHEETS, write
 from ser.corpus.sheet import read_corpus
 from ser.files import DataError
 
-ROWS = [[f"{speaker}{n}.wav", speaker, "train", "2", "3"] for speaker in "abcd" for n in range(2)]
+ROWS = [[f"{speaker}{n}.wav", speaker, "train", "1", "7"] for speaker in "abcd" for n in range(2)]
 
 
 def read(folder, text, settings=None):

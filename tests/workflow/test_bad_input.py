@@ -186,7 +186,7 @@ SHEETS = {
     "a file that is not there": (GOOD + "no.wav,a,train,1,2,3\n", "row 4: .*no.wav is not on disk"),
     "a broken link": (GOOD + "broken.wav,a,train,1,2,3\n", "row 4: .*broken.wav is not on disk"),
     "links in a circle": (GOOD + "circle.wav,a,train,1,2,3\n", "row 4: .*circle.wav is not on disk"),
-    "backslashes in a path": (GOOD + "test_0\\u0.wav,c,test,1,2,3\n", "row 4: .*u0.wav is not on disk"),
+    "backslashes in a path": (GOOD + "test_0\\u0.wav,c,test,1,2,3\n", None),
     "300 characters": (GOOD + "x" * 300 + ",a,train,1,2,3\n", "row 4: .* is not on disk"),
     "a path out of the folder": (GOOD + "../labels.csv,a,train,1,2,3\n", "is not a path inside the audio folder"),
     "an absolute path": (GOOD + "/etc/passwd,a,train,1,2,3\n", "is not a path inside the audio folder"),
@@ -194,7 +194,10 @@ SHEETS = {
     "a zero byte in a name": (GOOD + "a\0b.wav,a,train,1,2,3\n", "is not a path inside|cannot be read as CSV"),
     "the same file by two names": (GOOD + "./train_0//u0.wav,a,train,1,2,3\n", "listed already in row 2"),
     "a speaker in two splits": (GOOD.replace(",b,", ",a,"), "a speaker belongs to one split"),
-    "no speaker": (GOOD.replace(",a,", ", ,"), "speaker '' is not a speaker id"),
+    "no speaker": (
+        GOOD.replace(",a,", ", ,"),
+        "1 utterances of speaker '' left out\n.* no utterance of a known speaker",
+    ),
     "a split by another name": (GOOD.replace("train,1", "Train,1"), "split 'Train' is unknown"),
 }
 

@@ -9,19 +9,33 @@ import difflib
 import functools
 import itertools
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import yaml
 
+from ser.corpus.speakers import fold_name, match_names
 from ser.files import DataError, check_regular
 from ser.formats.parquet import read_parquet
 from ser.text import find_fault, shorten
 
 _ZERO = re.compile(r"(0 days ?)?[0:.]*")  # a time of 0 as pandas writes it
+_BLANK = ("", "NaT")
+_FLOAT = re.compile(r"-?\d+\.0")
 
-Row = tuple[str, tuple[str, str, str, list[str], list[str]]]  # place, (file, speaker, split, labels, groups)
+# A row: its place, file, start, end, speaker, split, a label for each target, a value for each group.
+Row = tuple[str, str, str, str, str, str, tuple[str, ...], tuple[str, ...]]
+
+
+class _Texts(yaml.SafeLoader):
+    """YAML whose values are text as they stand there: as a number, a speaker 010 would be 8."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 class Database:
@@ -31,7 +45,7 @@ class Database:
         self.path = header
         check_regular(header)
         try:
-            self.header = yaml.safe_load(header.read_text(encoding="utf-8"))
+            self.header = _Texts(header.read_text(encoding="utf-8")).get_single_data()
         except FileNotFoundError:
             raise DataError(f"{header}: there is no such header; set corpus.folder and corpus.sheet") from None
         except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -49,39 +63,39 @@ class Database:
             raise DataError(f"{header}: its schemes are none of an audformat database")
 
     def read_rows(
-        self,
-        tables: dict[str, str] | str,
-        speaker: str,
-        split: str | None,
-        targets: Iterable[str],
-        groups: Iterable[str],
+        self, tables: dict | list | str, speaker: str, split: str | None, targets: Iterable[str], groups: Iterable[str]
     ) -> Iterator[Row]:
         """The rows of the tables with the labels, each with its place.
 
         Args:
-            tables: the table of each split; or one table, and `split` is a column, or None where no split is wanted
-            speaker, split, targets, groups: names of columns. All but `targets` may be in another table of the same
-                files; `split` and `groups` may also be what the speakers' scheme says of each speaker
+            tables: the table, or the tables, of each split; or those of all, and `split` is a column, or None where no
+                split is wanted. Rows are those of the first, the others add columns
+            speaker, split, targets, groups: names of columns, of these tables or of others of the same files; `split`
+                and `groups` may also be what the speakers' scheme says of each speaker
         """
         named = tables if isinstance(tables, dict) else {None: tables}
-        if not all(named.values()):
+        named = {name: [each] if isinstance(each, str) else each for name, each in named.items()}
+        if not all(map(all, named.values())):
             raise DataError(
                 f"corpus.tables: expected the tables with the labels; {self.path} has {self._list_tables()}"
             )
-        for name, table in named.items():
-            if table not in self.tables:
-                close = difflib.get_close_matches(table, self.tables, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"it has {self._list_tables()}"
-                raise DataError(f"corpus.tables: {self.path} has no table {table!r}; {hint}")
-            self._check_whole(table)
-            labels = [self._take(table, column) for column in targets]
-            speakers = self.find_column(table, speaker)
+        for name, chosen in named.items():
+            self._check_tables(chosen)
+            table = chosen[0]
+            labels = [self.find_column(chosen, column) for column in targets]
+            speakers = _tidy_ids(self.find_column(chosen, speaker))
             known = name or split is None
-            splits = [name or ""] * len(speakers) if known else self.find_fact(table, split, speaker, speakers)
-            facts = [self.find_fact(table, column, speaker, speakers) for column in groups]
-            rows = zip(self._take(table, "file"), speakers, splits, *labels, *facts, strict=True)
-            for place, (file, speaker_id, split_name, *cells) in zip(self._list_places(table), rows, strict=False):
-                yield place, (file, speaker_id, split_name, cells[: len(labels)], cells[len(labels) :])
+            splits = [name or ""] * len(speakers) if known else self.find_fact(chosen, split, speaker, speakers)
+            facts = [self.find_fact(chosen, column, speaker, speakers) for column in groups]
+            yield from zip(
+                self._list_places(table),
+                *self._list_parts(table),
+                speakers,
+                splits,
+                zip(*labels, strict=True),
+                zip(*facts, strict=True) if facts else itertools.repeat(()),
+                strict=False,
+            )
 
     def find_file(self, table: str) -> Path:
         """The Parquet or CSV file of a table."""
@@ -111,43 +125,80 @@ class Database:
         except (csv.Error, ValueError, OSError) as error:
             raise DataError(f"{path}: cannot be read as CSV ({error})") from error
 
-    def find_column(self, table: str, column: str) -> list[str]:
-        """A column for the files of a table, from the table itself or from those of the others that have it."""
-        if column in self.tables[table].get("columns", {}):
-            return self._take(table, column)
-        known: dict[str, str] = {}
-        for other in self._tables_with(column):
-            pairs = zip(self.read_table(other)["file"], self._take(other, column), strict=True)
-            known |= {file: value for file, value in pairs if file not in known}
-        if not known:
-            raise DataError(f"{self.path}: no table of files has a column {column!r}; set corpus.columns")
-        return [known.get(file, "") for file in self.read_table(table)["file"]]
+    def find_column(self, tables: list[str], column: str) -> list[str]:
+        """A column for the rows of the first table: from it, from the others, or from any of the same files.
 
-    def find_fact(self, table: str, fact: str, speaker: str, speakers: list[str]) -> list[str]:
-        """What is said of each file of a table: a column, or what the scheme of the speakers says of its speaker."""
-        if any(fact in options.get("columns", {}) for options in self.tables.values()):
-            return self.find_column(table, fact)
-        owner = next(name for name in (table, *self._tables_with(speaker)) if speaker in self.tables[name]["columns"])
+        A row of a table of whole files is also that of each part of a file, and the other way round where all parts of
+        a file agree. Raises DataError where two tables say different things of a row.
+        """
+        if self._has(tables[0], column):
+            return self._take(tables[0], column)
+        others = [table for table in tables[1:] if self._has(table, column)]
+        others = others or [table for table in self.tables if self._has(table, column)]
+        if not others:
+            raise DataError(f"{self.path}: no table of files has a column {column!r}; set corpus.columns")
+        rows, files = {}, defaultdict(dict)
+        for other in others:
+            for part, value in zip(zip(*self._list_parts(other), strict=True), self._take(other, column), strict=True):
+                if value == "":
+                    continue
+                first = rows.setdefault(part, (value, other))
+                if first[0] != value and fold_name(first[0]) != fold_name(value):
+                    raise DataError(
+                        f"{self.path}: tables {first[1]!r} and {other!r} differ in {column!r} of {shorten(part[0])}; "
+                        "list the one that is meant in corpus.tables, as in [emotion, arousal.gold]"
+                    )
+                files[part[0]][value] = None
+        found = []
+        for part in zip(*self._list_parts(tables[0]), strict=True):
+            value = rows.get(part) or rows.get((part[0], "", ""))
+            values = [value[0]] if value else list(files.get(part[0], [""]))
+            if len(values) > 1:
+                raise DataError(
+                    f"{self.path}: no table says which {column!r} {shorten(part[0])} has from {part[1] or '0'} to "
+                    f"{part[2] or 'its end'}; parts of it have {', '.join(map(shorten, values[:3]))}"
+                )
+            found.append(values[0])
+        return found
+
+    def find_fact(self, tables: list[str], fact: str, speaker: str, speakers: list[str]) -> list[str]:
+        """What is said of each row of a table: a column, or what the scheme of the speakers says of its speaker."""
+        if any(self._has(name, fact) for name in self.tables):
+            return self.find_column(tables, fact)
+        owner = next(name for name in (*tables, *self.tables) if self._has(name, speaker))
         column = self.tables[owner]["columns"][speaker]
         scheme = column.get("scheme_id") if isinstance(column, dict) else None
         labels = self.schemes.get(scheme, {}).get("labels") if isinstance(scheme, str) else None
         if isinstance(labels, str) and not find_fault(labels) and "/" not in labels:  # a table of its own
             described = self.read_table(labels)
             if fact in described:
-                by_speaker = dict(zip(next(iter(described.values())), described[fact], strict=True))
-                return [by_speaker.get(name, "") for name in speakers]
+                return _look_up(dict(zip(next(iter(described.values())), described[fact], strict=True)), speakers)
         elif isinstance(labels, dict):
             known = {str(name): values for name, values in labels.items() if isinstance(values, dict)}
             if any(fact in values for values in known.values()):
-                said = [known.get(name, {}).get(fact) for name in speakers]
-                return ["" if value is None else str(value) for value in said]
+                said = {name: values.get(fact) for name, values in known.items()}
+                return _look_up({name: "" if value is None else str(value) for name, value in said.items()}, speakers)
         raise DataError(
             f"{self.path}: neither a table of files nor the scheme of {speaker!r} has a column {fact!r}; set "
             "corpus.columns (of splits, corpus.tables can also name a table for each)"
         )
 
-    def _tables_with(self, column: str) -> list[str]:
-        return [name for name, options in self.tables.items() if column in options.get("columns", {})]
+    def _has(self, table: str, column: str) -> bool:
+        return column in self.tables[table].get("columns", {})
+
+    def _check_tables(self, chosen: list[str]) -> None:
+        for table in chosen:
+            if table not in self.tables:
+                close = difflib.get_close_matches(table, self.tables, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"it has {self._list_tables()}"
+                raise DataError(f"corpus.tables: {self.path} has no table {table!r}; {hint}")
+        rows = set(zip(*self._list_parts(chosen[0]), strict=True))
+        for table in chosen[1:]:
+            if more := [part for part in zip(*self._list_parts(table), strict=True) if part not in rows]:
+                raise DataError(
+                    f"{self.find_file(table)}: {len(more)} of its rows are not in table {chosen[0]!r}, as "
+                    f"{shorten(more[0][0])}; tables of one split have the same rows"
+                )
 
     def _take(self, table: str, column: str) -> list[str]:
         columns = self.read_table(table)
@@ -162,23 +213,40 @@ class Database:
         first = 2 if path.suffix == ".csv" else 1  # a CSV file has a header
         return (f"{number} of {path.name}" for number in itertools.count(first))
 
-    def _check_whole(self, table: str) -> None:
-        """Stop at a row that is a part of a file."""
+    @functools.cache  # noqa: B019
+    def _list_parts(self, table: str) -> tuple[list[str], list[str], list[str]]:
+        """File, start and end of each row; both times are "" where it is a whole file."""
         columns = self.read_table(table)
-        parts = zip(columns.get("start", []), columns.get("end", []), strict=True)
-        for place, (start, end) in zip(self._list_places(table), parts, strict=False):
-            if not _ZERO.fullmatch(start) or end:
-                raise DataError(
-                    f"{self.path.parent}: row {place} is a part of a file, from {start} to {end or 'its end'}; "
-                    "expected whole files: write each part to a file of its own"
-                )
+        files = self._take(table, "file")
+        if "start" not in columns or "end" not in columns:
+            blank = [""] * len(files)
+            return files, blank, blank
+        parts = [
+            ("", "") if end in _BLANK and _ZERO.fullmatch(start) else (start, "" if end in _BLANK else end)
+            for start, end in zip(columns["start"], columns["end"], strict=True)
+        ]
+        return files, [start for start, _ in parts], [end for _, end in parts]
 
     def _list_tables(self) -> str:
         return ", ".join(self.tables) or "none"
 
 
 def _format(column: pa.ChunkedArray) -> list[str]:
-    """A column as text: a number in its shortest form, a time in nanoseconds."""
+    """A column as text: a number in its shortest form, a time in seconds."""
     if pa.types.is_duration(column.type):
-        column = column.cast(pa.int64())
+        times = column.cast(pa.duration("ns")).cast(pa.int64()).to_pylist()
+        return ["" if value is None else f"{value // 10**9}.{value % 10**9:09d}" for value in times]
     return ["" if value is None else str(value) for value in column.to_pylist()]
+
+
+def _tidy_ids(names: list[str]) -> list[str]:
+    """Ids without the `.0` of numbers that stood in a column with gaps."""
+    if all(name == "" or _FLOAT.fullmatch(name) for name in names):
+        return [name.removesuffix(".0") for name in names]
+    return names
+
+
+def _look_up(known: dict[str, str], speakers: list[str]) -> list[str]:
+    """What is known of each speaker, however the id is spelled."""
+    matched = match_names(speakers, known)
+    return [known[matched[name]] if name in matched else "" for name in speakers]

@@ -1,5 +1,6 @@
 """Content hashes of many files, remembered between runs so that an unchanged file costs one `stat`."""
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -22,7 +23,18 @@ _SETTLED_NS = 50_000_000
 _CHUNK = 64  # files a task: a task of its own for each of 265,000 files would cost more than a small file's hash
 
 
-def hash_files(paths: Iterable[str], cache: Path, label: str, writable: bool = True) -> dict[str, str]:
+def find_files(paths: Iterable[str]) -> dict[str, os.stat_result]:
+    """What the file system says of each path; one that does not exist is left out."""
+    found = {}
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):
+            found[path] = os.stat(path)
+    return found
+
+
+def hash_files(
+    files: Iterable[str] | dict[str, os.stat_result], cache: Path, label: str, writable: bool = True
+) -> dict[str, str]:
     """SHA-256 of each file's content: `{path: hex digest}`, "" where a path is no readable regular file.
 
     A path that does not exist is left out. Digests are kept in `cache` and reused while size, modification and change
@@ -32,11 +44,7 @@ def hash_files(paths: Iterable[str], cache: Path, label: str, writable: bool = T
     known = _load(cache)
     fresh: dict[str, tuple[int, int, int, str]] = {}
     stale: list[tuple[str, int, int, int]] = []
-    for path in paths:
-        try:
-            status = os.stat(path)
-        except (OSError, ValueError):
-            continue
+    for path, status in (files if isinstance(files, dict) else find_files(files)).items():
         stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         entry = known.get(path)
         if entry is not None and entry[:3] == stamp:
@@ -55,6 +63,21 @@ def hash_files(paths: Iterable[str], cache: Path, label: str, writable: bool = T
     elif writable and len(fresh) != len(known):
         _save(cache, {path: entry for path, entry in fresh.items() if entry[3]})
     return {path: entry[3] for path, entry in fresh.items()}
+
+
+def are_as_remembered(cache: Path, count: int) -> bool:
+    """Whether a cache remembers so many files, and all of them are as they were: none would be read again."""
+    columns = _read(cache)
+    if columns is None or len(columns) != count:
+        return False
+    try:
+        for path, *stamp in zip(*(columns[name].to_pylist() for name in _SCHEMA.names[:4]), strict=True):
+            status = os.stat(path)
+            if [status.st_size, status.st_mtime_ns, status.st_ctime_ns] != stamp:
+                return False
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _hash_all(files: list[tuple[str, int, int, int]], label: str):
@@ -82,12 +105,18 @@ def _hash_one(path: str) -> str:
 
 
 def _load(cache: Path) -> dict[str, tuple[int, int, int, str]]:
-    try:
-        columns = read_parquet(cache).select(_SCHEMA.names)
-    except (FileNotFoundError, DataError, KeyError):
+    columns = _read(cache)
+    if columns is None:
         return {}
     path, *rest = (column.to_pylist() for column in columns.columns)
     return dict(zip(path, zip(*rest, strict=True), strict=True))
+
+
+def _read(cache: Path) -> pa.Table | None:
+    try:
+        return read_parquet(cache).select(_SCHEMA.names)
+    except (FileNotFoundError, DataError, KeyError):
+        return None
 
 
 def _save(cache: Path, entries: dict[str, tuple[int, int, int, str]]) -> None:

@@ -5,26 +5,31 @@ on the audio folder or the sheet themselves, which would be too many inputs (aud
 """
 
 import hashlib
+import json
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from ser.corpus.cells import raise_problems
-from ser.corpus.file_hashes import hash_files
+from ser.corpus.file_hashes import are_as_remembered, find_files, hash_files
+from ser.corpus.layouts import find_layout
 from ser.corpus.recordings import PREFIX, read_recordings
+from ser.corpus.repeats import find_repeats
+from ser.corpus.segments import NONE, format_time
 from ser.corpus.sheet import Corpus, read_corpus
 from ser.files import DataError, is_linked, read_json, sha256, write_json
 from ser.formats.csv_files import format_rows, read_rows
 from ser.formats.encoder_folder import is_folder, list_files
-from ser.formats.manifest import Utterance, shard_of, write_if_changed
+from ser.formats.manifest import COLUMNS, PART_COLUMNS, shard_of, write_if_changed
 from ser.statistics.enrolment import rank_utterances
 from ser.text import clean
 
 FOLDER = Path("results/manifests")
 _INDEX = FOLDER / "index.json"
+_DIGESTS = FOLDER / "audio_digests.parquet"
 _LOCKS = Path(".snakemake/locks")
 _AT_WORK = "another run is at work in this folder: wait for its end (if it was killed: snakemake --unlock)"
 _WRITTEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/(shard-\d{3}|labels|enrolment_labels|groups)\.csv")  # below FOLDER
@@ -70,19 +75,24 @@ def build(
     sets = sets or {}
     writable = not _is_locked()
     _refuse_link(FOLDER)
-    corpus = read_corpus(corpus_settings)
     recordings = {split: read_recordings(split, settings) for split, settings in sets.items()}
-    files = [row.path for row in corpus.rows] + [row.path for rows in recordings.values() for row in rows]
-    digests = hash_files(files, FOLDER / "audio_digests.parquet", "audio", writable)
-    raise_problems(
-        [f"{corpus.sheet}, row {row.line}: {row.path} is not on disk" for row in corpus.rows if row.path not in digests]
-        + [f"{row.path} is not on disk" for rows in recordings.values() for row in rows if row.path not in digests]
-    )
+    digested = {name: _digest_encoder(name, spec, writable) for name, spec in encoders.items()}
+    inputs = _digest_inputs([corpus_settings, sets, draws, labelled, digested, recordings], corpus_settings)
+    before = _read_described()
+    if before and _is_unchanged(before, inputs):
+        for folder in {(FOLDER / name).parent for name in _list_written(before)}:
+            _refuse_link(folder)
+        return _make_index(before)
+    corpus = read_corpus(corpus_settings)
+    digests = _hash_audio(corpus, recordings, writable)
+    problems, repeats = find_repeats(corpus.sheet, corpus.rows, digests)
+    raise_problems(problems)
+    corpus.warnings += repeats
     texts = _format_files(corpus, digests, corpus_settings) | _format_groups(corpus, corpus_settings["groups"])
     if labelled:
         texts |= _format_enrolment(corpus, corpus_settings["targets"], draws, labelled)
     for split, rows in recordings.items():
-        texts |= _format_manifests(((split, *row) for row in rows), digests, sets[split]["shards"])
+        texts |= _format_manifests([(split, row) for row in rows], digests, sets[split]["shards"])
     shards: dict[str, dict[str, str]] = defaultdict(dict)
     slices: dict[str, dict[str, str]] = {"labels.csv": {}, "enrolment_labels.csv": {}, "groups.csv": {}}
     for path, text in sorted(texts.items()):
@@ -94,15 +104,16 @@ def build(
     index = Index(
         {split: found for split, found in shards.items() if split not in sets},
         *slices.values(),
-        {name: _digest_encoder(name, spec, writable) for name, spec in encoders.items()},
+        digested,
         {split: shards[split] for split in sorted(sets)},
     )
-    before = _read_described()
     known = (before or {}).get("gone", {}) | _list_written(before or {})
     described = {
         **vars(index),
         "left_out": dict(sorted(corpus.left_out.items())),
+        "warnings": corpus.warnings,
         "gone": {name: digest for name, digest in sorted(known.items()) if FOLDER / name not in texts},
+        "unchanged": {"inputs": "" if corpus.mended else inputs, "files": len(digests), "digests": _sha256(_DIGESTS)},
     }
     if not writable:
         if before is None or _make_index(before) != index:
@@ -113,12 +124,42 @@ def build(
         write_if_changed(path, text)
     if before != described:
         write_json(_INDEX, described)
+    if _describe_result(before) != _describe_result(described):
         _report(corpus, index)
         for split, rows in recordings.items():
             speakers = len({row.speaker_id for row in rows})
             what = f"{len(rows)} recordings of {speakers} speakers"
             print(f"{clean(sets[split]['folder'])}: {split.removeprefix(PREFIX)}: {what}", file=sys.stderr)
     return index
+
+
+def _digest_inputs(parts: list, corpus_settings: dict) -> str:
+    """A digest of all that an index is made from, the audio aside: settings, the sheet's files, and the code."""
+    library = sorted(Path(__file__).parents[1].rglob("*.py"))
+    files = [[str(path), _sha256(path)] for path in (*find_layout(corpus_settings).sources, *library)]
+    return hashlib.sha256(json.dumps([sys.version, files, *parts]).encode()).hexdigest()
+
+
+def _is_unchanged(before: dict, inputs: str) -> bool:
+    """Whether an index would be made again from the same inputs and audio, and all that it wrote is still there."""
+    known = before.get("unchanged")
+    return (
+        isinstance(known, dict)
+        and known.get("inputs") == inputs
+        and known.get("digests") == _sha256(_DIGESTS)
+        and all(_sha256(FOLDER / name) == digest for name, digest in _list_written(before).items())
+        and are_as_remembered(_DIGESTS, known.get("files"))
+    )
+
+
+def _sha256(path: Path) -> str:
+    """The digest of a file, "" where there is none."""
+    return sha256(path) if path.is_file() else ""
+
+
+def _describe_result(described: dict | None) -> dict:
+    """What of an index a user is told of."""
+    return {key: value for key, value in (described or {}).items() if key not in ("unchanged", "gone")}
 
 
 def settle(index: Index) -> None:
@@ -195,7 +236,7 @@ def _format_files(corpus: Corpus, digests: dict[str, str], settings: dict) -> di
     for row in corpus.rows:
         labels[row.split].append((row.utterance_id, row.speaker_id, *row.labels))  # a float as short as can be, None ""
     header = ("utterance_id", "speaker_id", *settings["targets"])
-    utterances = ((row.split, row.utterance_id, row.path, row.speaker_id) for row in corpus.rows)
+    utterances = [(row.split, row) for row in corpus.rows]
     return _format_manifests(utterances, digests, settings["shards"]) | {
         FOLDER / split / "labels.csv": format_rows(header, rows) for split, rows in labels.items()
     }
@@ -231,17 +272,37 @@ def _format_groups(corpus: Corpus, groups: list[str]) -> dict[Path, str]:
     return {FOLDER / split / "groups.csv": format_rows(header, sorted(found.values())) for split, found in rows.items()}
 
 
-def _format_manifests(
-    utterances: Iterable[tuple[str, str, str, str]], digests: dict[str, str], n_shards: int
-) -> dict[Path, str]:
-    """The text of the manifests of `(split, utterance id, path, speaker)`: `{path: CSV}`."""
+def _format_manifests(utterances: list[tuple[str, Any]], digests: dict[str, str], n_shards: int) -> dict[Path, str]:
+    """The text of the manifests of splits' rows: `{path: CSV}`. Those with parts of files alone say which parts."""
     shards: dict[str, str] = {}
     rows: dict[tuple[str, str], list[tuple]] = defaultdict(list)
-    for split, utterance, path, speaker in utterances:
-        if (shard := shards.get(speaker)) is None:
-            shard = shards[speaker] = f"shard-{shard_of(speaker, n_shards):03d}.csv"
-        rows[split, shard].append((utterance, path, speaker, digests[path]))
-    return {FOLDER / split / shard: format_rows(Utterance._fields, found) for (split, shard), found in rows.items()}
+    parts: dict[tuple[str, str], list[tuple]] = defaultdict(list)
+    for split, row in utterances:
+        if (shard := shards.get(row.speaker_id)) is None:
+            shard = shards[row.speaker_id] = f"shard-{shard_of(row.speaker_id, n_shards):03d}.csv"
+        key = split, shard
+        rows[key].append((row.utterance_id, row.path, row.speaker_id, digests[row.path]))
+        parts[key].append((row.start, row.end))
+    texts = {}
+    for key, found in rows.items():
+        columns = COLUMNS
+        if any(part != NONE for part in parts[key]):
+            columns = PART_COLUMNS
+            found = [(*row, *map(format_time, part)) for row, part in zip(found, parts[key], strict=True)]
+        texts[FOLDER.joinpath(*key)] = format_rows(columns, found)
+    return texts
+
+
+def _hash_audio(corpus: Corpus, recordings: dict[str, list], writable: bool) -> dict[str, str]:
+    """The SHA-256 of each file. Raises DataError for rows of which no file is on disk."""
+    others = [row for rows in recordings.values() for row in rows]
+    files = find_files(row.path for row in (*corpus.rows, *others))
+    problems = []
+    if any(row.path not in files for row in corpus.rows):
+        problems = corpus.mend_paths(files)
+        files |= find_files(row.path for row in corpus.rows if row.path not in files)
+    raise_problems(problems + [f"{row.path} is not on disk" for row in others if row.path not in files])
+    return hash_files(files, _DIGESTS, "audio", writable)
 
 
 def _digest_encoder(name: str, spec: dict, writable: bool) -> str:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from ser.config.calibration_methods import Method
 from ser.corpus.cells import raise_problems, read_columns
+from ser.corpus.paths import Folder
+from ser.corpus.segments import name_part, parse_part
 from ser.files import DataError
 from ser.text import find_fault, shorten
 
@@ -15,11 +17,13 @@ PREFIX = "scored."
 
 
 class Recording(NamedTuple):
-    """One file of a set. The speaker is `set/name`: nobody whom the corpus, or another set, calls by that name."""
+    """A file of a set, or a part. The speaker is `set/name`: nobody whom the corpus, or another set, knows."""
 
     utterance_id: str
     path: str
     speaker_id: str
+    start: float | None = None  # s; None where the file's own
+    end: float | None = None
 
 
 def check_sets(sets: dict[str, dict], ablations: dict[str, dict], methods: list[Method]) -> dict[str, dict]:
@@ -49,29 +53,37 @@ def read_recordings(split: str, settings: dict) -> list[Recording]:
     if not os.path.isdir(folder):
         raise DataError(f"config: scored.{name}.folder: {folder!r} is not a folder")
     if settings["sheet"]:
-        files = _read_sheet(Path(folder, settings["sheet"]), folder, f"scored.{name}.folder and scored.{name}.sheet")
+        keys = f"scored.{name}.folder and scored.{name}.sheet"
+        found = _read_sheet(Path(folder, settings["sheet"]), folder, keys)
     else:
-        files = _walk(folder)
-    if not files:
+        found = [Recording(file, file, speaker) for file, speaker in _walk(folder).items()]
+    if not found:
         raise DataError(f"config: scored.{name}: there is no file in the folders of {folder!r}")
-    return sorted(Recording(file, posixpath.join(folder, file), f"{name}/{speaker}") for file, speaker in files.items())
+    return sorted(
+        each._replace(path=posixpath.join(folder, each.path), speaker_id=f"{name}/{each.speaker_id}") for each in found
+    )
 
 
-def _read_sheet(sheet: Path, folder: str, keys: str) -> dict[str, str]:
-    """The speaker of each file of a sheet."""
-    files: dict[str, str] = {}
-    problems = []
-    for line, (file, speaker) in read_columns(sheet, ["file", "speaker"], keys):
-        where, path = f"{sheet}, row {line}", posixpath.normpath(file)
-        if find_fault(file) or file.startswith("/") or path.split("/")[0] == "..":
-            problems.append(f"{where}: file {shorten(file)} is not a path inside {folder!r}")
-        elif path in files:
+def _read_sheet(sheet: Path, folder: str, keys: str) -> list[Recording]:
+    """The files of a sheet, or the parts of files, with their speakers; paths are relative to the folder."""
+    files: dict[tuple, Recording] = {}
+    audio, problems = Folder(folder), []
+    cells = read_columns(sheet, ["file", "speaker"], keys, ["start", "end"])
+    for line, *row in zip(cells.lines, *map(cells.take, ("file", "speaker", "start", "end")), strict=True):
+        where, (file, speaker, *times) = f"{sheet}, row {line}", row
+        try:
+            name, part = audio.place(file), parse_part(*times)
+        except ValueError as error:
+            problems.append(f"{where}: file {error}")
+            continue
+        path = name if os.path.exists(os.path.join(folder, name)) else audio.find(name) or name
+        if (path, part) in files:
             problems.append(f"{where}: file {file!r} is listed already")
         elif fault := find_fault(speaker):
             problems.append(f"{where}: speaker {shorten(speaker)} is not a speaker id: it {fault}")
-        files.setdefault(path, speaker)
+        files.setdefault((path, part), Recording(name_part(name, part), path, speaker, *part))
     raise_problems(problems)
-    return files
+    return list(files.values())
 
 
 def _leads_back(place: str, name: str) -> bool:

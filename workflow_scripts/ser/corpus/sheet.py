@@ -1,34 +1,25 @@
 """Corpora: a label sheet in one of the supported layouts, read into checked rows."""
 
-import math
-import posixpath
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from ser.corpus.audformat import Database
-from ser.corpus.cells import raise_problems, read_columns
-from ser.corpus.speaker_splits import count_unnamed, list_absent, read_speaker_splits
+from ser.corpus.cells import SHOWN, raise_problems
+from ser.corpus.label_range import check_range, check_scale, parse_label
+from ser.corpus.layouts import Layout, find_layout
+from ser.corpus.paths import Folder
+from ser.corpus.segments import name_part, parse_part
+from ser.corpus.speaker_splits import SpeakerSplits
+from ser.corpus.speakers import find_alike, names_nobody
 from ser.files import DataError
 from ser.text import find_fault, shorten
 
-MSP_SHEETS = ("labels_consensus.csv", "labels_concensus.csv")  # the second is how older releases spell it
-MSP_TARGETS = {"valence": "EmoVal", "arousal": "EmoAct", "dominance": "EmoDom"}
-MSP_GROUPS = {"gender": "Gender"}
-MSP_SPLITS = {
-    "Train": "train",
-    "Development": "validation",
-    "Validation": "validation",
-    "Test1": "test1",
-    "Test2": "test2",
-    "Test3": "test3",
-}
-_AUDIO = {"csv": "audio", "msp_podcast": "Audios", "audformat": ""}  # the layouts' own folders
 UNKNOWN = "unknown"  # the group of speakers of whom the sheet says nothing
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One utterance of the sheet. `labels` has one value per target, None where a test split withholds it."""
 
     line: int | str  # a row's number; in a database of several tables with the table's name
@@ -38,6 +29,8 @@ class Row:
     split: str
     labels: tuple[float | None, ...]
     groups: tuple[str, ...] = ()  # what the cells say, "" where they say nothing
+    start: float | None = None  # of a part of the file, in seconds; None where the file's own
+    end: float | None = None
 
 
 @dataclass
@@ -45,169 +38,131 @@ class Corpus:
     """A corpus as its sheet describes it; rows sorted by utterance id."""
 
     sheet: Path
+    folder: Folder  # of the audio
     rows: list[Row]
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)  # speaker -> value in each of `corpus.groups`
     left_out: Counter = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)  # what a user should know, and no reason to stop
+    mended: bool = False  # whether paths were read as files of other spellings
 
-
-@dataclass(frozen=True)
-class _Layout:
-    file: str
-    speaker: str
-    split: str | None  # None where `corpus.speaker_splits` says it
-    targets: dict[str, str]  # target -> column
-    splits: dict[str, str]  # value in the sheet -> split
-    groups: dict[str, str]  # group -> column
-    tables: dict[str, str] | str | None = None  # of a database in audformat
+    def mend_paths(self, known: Collection[str]) -> list[str]:
+        """Give each row whose path is none of the `known` the one file that it means; problems of those without."""
+        problems, mended = [], []
+        listed = {(row.path, row.start, row.end): row.line for row in self.rows if row.path in known}
+        for number, row in enumerate(self.rows):
+            if row.path in known:
+                continue
+            where, written = f"{self.sheet}, row {row.line}", self.folder.relate(row.path)
+            if (found := self.folder.find(written)) is None:
+                hint = self.folder.explain(written) if len(problems) < SHOWN else ""
+                problems.append(f"{where}: {row.path} is not on disk{hint}")
+                continue
+            path = self.folder.join(found)
+            if (line := listed.setdefault((path, row.start, row.end), row.line)) != row.line:
+                problems.append(f"{where}: {written!r} is {path}, which is listed already in row {line}")
+            self.rows[number] = row._replace(path=path)
+            mended.append(f"{written!r} in row {row.line} as {found!r}")
+        if mended:
+            self.mended = True
+            many = f"{len(mended)} paths are read as the files" if len(mended) > 1 else "a path is read as the file"
+            self.warnings.append(f"{self.sheet}: {many} that alone fit, {mended[0]}")
+        return problems
 
 
 def read_corpus(settings: dict) -> Corpus:
     """Read and check the sheet of a corpus (the `corpus` section of the config, defaults filled in).
 
     Raises DataError that lists what is wrong by file and row: a missing or duplicate column, a file listed twice or
-    outside the audio folder, a label that is no number or out of range, a speaker in two splits or in two groups, an
-    unknown split.
+    outside the audio folder, a label that is no number or out of range, a speaker in two splits, in two groups or with
+    two spellings, an unknown split.
     """
-    folder = Path(settings["folder"])
-    layout, sheet = _find_layout(settings, folder)
-    own = Path(settings["speaker_splits"]) if settings["speaker_splits"] else None
-    named = read_speaker_splits(own, list(layout.splits)) if own else {}
-    unnamed: Counter[str] = Counter()
-    audio = posixpath.join(settings["folder"], settings["audio"] or _AUDIO[settings["layout"]])
-    corpus, name = Corpus(sheet, []), str(sheet)
-    problems: list[str] = []
+    check_range(settings["label_range"])
+    layout = find_layout(settings)
+    own = SpeakerSplits(settings["speaker_splits"], list(layout.splits)) if settings["speaker_splits"] else None
+    corpus = Corpus(layout.sheet, Folder(layout.audio), [])
     unknown = {name.casefold() for name in settings["unknown_speakers"]}
-    lowest, highest = settings["label_range"]
-    lines: dict[str, int] = {}
-    speakers: dict[str, tuple[str, int]] = {}
-    for line, cells in _read_cells(sheet, layout) if layout.tables is None else _read_tables(sheet, layout):
-        file, speaker, split_cell, label_cells, group_cells = cells
+    columns, name = layout.names, str(layout.sheet)
+    problems: list[str] = []
+    listed: dict[tuple, int | str] = {}
+    speakers: dict[str, tuple[str, int | str]] = {}
+    unnamed: Counter[str] = Counter()
+    for line, file, start, end, speaker, split_cell, label_cells, group_cells in layout.read():
         where = f"{name}, row {line}"
-        path = posixpath.normpath(file)
-        if file and (fault := find_fault(file)):
-            problems.append(f"{where}: {layout.file} {shorten(file)} is not a path inside the audio folder: it {fault}")
+        try:
+            path = corpus.folder.place(file)
+        except ValueError as error:
+            problems.append(f"{where}: {columns['file']} {error}")
             continue
-        if not file or file.startswith("/") or path.split("/")[0] == "..":
-            problems.append(f"{where}: {layout.file} {file!r} is not a path inside the audio folder")
+        try:
+            part = parse_part(start, end)
+        except ValueError as error:
+            problems.append(f"{where}: {shorten(file)} {error}")
             continue
-        if path in lines:
-            problems.append(f"{where}: {layout.file} {file!r} is listed already in row {lines[path]}")
+        if (path, part) in listed:
+            problems.append(f"{where}: {columns['file']} {file!r} is listed already in row {listed[path, part]}")
             continue
-        lines[path] = line
-        split = named.get(speaker) if own else layout.splits.get(split_cell)
+        listed[path, part] = line
+        split = own.get(speaker) if own else layout.splits.get(split_cell)
         if split is None and not own:
             problems.append(
                 f"{where}: {layout.split} {shorten(split_cell)} is unknown; expected one of {', '.join(layout.splits)}"
             )
             continue
-        if speaker not in speakers and (fault := find_fault(speaker)):
-            problems.append(f"{where}: {layout.speaker} {shorten(speaker)} is not a speaker id: it {fault}")
-            continue
-        if speaker.casefold() in unknown:
-            corpus.left_out[f"{layout.speaker} {speaker!r}"] += 1
-            continue
+        if speaker not in speakers:
+            if names_nobody(speaker, unknown):
+                corpus.left_out[f"{columns['speaker']} {speaker!r}"] += 1
+                continue
+            if fault := find_fault(speaker):
+                problems.append(f"{where}: {columns['speaker']} {shorten(speaker)} is not a speaker id: it {fault}")
+                continue
+        first = speakers.setdefault(speaker, (split, line))
         if split is None:
             unnamed[speaker] += 1
             continue
-        first = speakers.setdefault(speaker, (split, line))
         if first[0] != split:
             problems.append(
                 f"{where}: speaker {speaker!r} is in split {split!r}, but in {first[0]!r} in row {first[1]}; "
                 "a speaker belongs to one split"
             )
-        labels = []
-        for (target, column), cell in zip(layout.targets.items(), label_cells, strict=True):
-            value = _parse_label(cell, lowest, highest)
-            if value is None and not (cell == "" and split not in ("train", "validation")):
-                problems.append(
-                    f"{where}: {column} {shorten(cell)} is not a number from {lowest:g} to {highest:g} ({target})"
-                )
-            labels.append(value)
-        corpus.rows.append(
-            Row(line, file, posixpath.join(audio, path), speaker, split, tuple(labels), tuple(group_cells))
-        )
+        labels = tuple(map(parse_label, label_cells))
+        if None in labels:
+            problems += _check_labels(where, layout, settings["label_range"], split, label_cells, labels)
+        utterance = name_part(path if file.startswith("/") else file, part)  # an id tells no machine's folders
+        place = corpus.folder.join(path)
+        corpus.rows.append(Row(line, utterance, place, speaker, split, labels, group_cells, *part))
+    places = {speaker: f"{name}, row {line}" for speaker, (_, line) in speakers.items()}
+    problems += find_alike(places, settings["speakers_differ"])
+    problems += own.check(speakers, settings["speakers_differ"]) if own else []
+    wrong, corpus.warnings = check_scale(
+        corpus.rows, {target: columns[target] for target in layout.targets}, settings["label_range"], name
+    )
+    problems += wrong
     corpus.rows.sort(key=lambda row: row.utterance_id)
     problems += _check_withheld(corpus, layout)
     problems += _group_speakers(corpus, layout)
     raise_problems(problems)
     if own:
-        corpus.left_out += count_unnamed(own, unnamed)
-        corpus.warnings += list_absent(own, set(named) - set(speakers))
+        corpus.left_out += own.count_unnamed(unnamed)
+        corpus.warnings += own.list_absent(speakers)
     for split in ("train", "validation"):
         if not any(row.split == split for row in corpus.rows):
-            what = f"{own or sheet}: no utterance of a known speaker is in split {split!r}; training needs both"
-            raise DataError("\n".join([*corpus.warnings, what]))
+            fault = f"{own or name}: no utterance of a known speaker is in split {split!r}; training needs both"
+            left_out = [f"{name}: {count} utterances of {what} left out" for what, count in corpus.left_out.items()]
+            raise DataError("\n".join([*corpus.warnings, *left_out[:3], fault]))
     return corpus
 
 
-def _find_layout(settings: dict, folder: Path) -> tuple[_Layout, Path]:
-    """The layout of a corpus and its sheet. With `speaker_splits` the splits are those of the config in any layout."""
-    layout, sheet = _find_own_layout(settings, folder)
-    if settings["speaker_splits"]:
-        layout = replace(layout, split=None, splits=_name_splits(settings))
-    return layout, sheet
+def _check_labels(where: str, layout: Layout, scale: list[float], split: str, cells: tuple, labels: tuple) -> list[str]:
+    """Problems of a row's labels that are no numbers; a test split may withhold them."""
+    lowest, highest = scale
+    return [
+        f"{where}: {layout.names[target]} {shorten(cell)} is not a number from {lowest:g} to {highest:g} ({target})"
+        for target, cell, label in zip(layout.targets, cells, labels, strict=True)
+        if label is None and (cell or split in ("train", "validation"))
+    ]
 
 
-def _name_splits(settings: dict) -> dict[str, str]:
-    return {name: name for name in ("train", "validation", *settings["test_splits"])}
-
-
-def _find_own_layout(settings: dict, folder: Path) -> tuple[_Layout, Path]:
-    targets = settings["targets"]
-    splits = _name_splits(settings)
-    if settings["layout"] == "audformat":
-        tables, names = settings["tables"], settings["columns"]
-        splits = {name: name for name in tables} if isinstance(tables, dict) else splits | {"dev": "validation"}
-        columns = {target: names.get(target, target) for target in targets}
-        groups = {group: names.get(group, group) for group in settings["groups"]}
-        speaker, split = names.get("speaker", "speaker"), names.get("split", "split")
-        layout = _Layout("file", speaker, split, columns, splits, groups, tables)
-        return layout, folder / (settings["sheet"] or "db.yaml")
-    if settings["layout"] == "csv":
-        groups = {group: group for group in settings["groups"]}
-        layout = _Layout("file", "speaker", "split", {target: target for target in targets}, splits, groups)
-        return layout, folder / (settings["sheet"] or "labels.csv")
-    unknown = [target for target in targets if target not in MSP_TARGETS]
-    if unknown:
-        raise DataError(f"corpus.targets: {unknown[0]!r} is not in layout msp_podcast; it has {', '.join(MSP_TARGETS)}")
-    columns = {target: MSP_TARGETS[target] for target in targets}
-    groups = {group: MSP_GROUPS.get(group, group) for group in settings["groups"]}
-    layout = _Layout("FileName", "SpkrID", "Split_Set", columns, MSP_SPLITS, groups)
-    if settings["sheet"]:
-        return layout, folder / settings["sheet"]
-    for name in MSP_SHEETS:
-        if (folder / "Labels" / name).is_file():
-            return layout, folder / "Labels" / name
-    raise DataError(f"{folder / 'Labels'}: holds neither {' nor '.join(MSP_SHEETS)}; name the sheet in corpus.sheet")
-
-
-def _read_tables(sheet: Path, layout: _Layout):
-    columns = layout.targets.values(), layout.groups.values()
-    return Database(sheet).read_rows(layout.tables, layout.speaker, layout.split, *columns)
-
-
-def _read_cells(sheet: Path, layout: _Layout):
-    splits = [] if layout.split is None else [layout.split]
-    wanted = [layout.file, layout.speaker, *splits, *layout.targets.values(), *layout.groups.values()]
-    first = 2 + len(splits)
-    last = first + len(layout.targets)
-    for line, cells in read_columns(sheet, wanted, "corpus.folder and corpus.sheet"):
-        file, speaker, *split = cells[:first]
-        yield line, (file, speaker, *(split or [""]), cells[first:last], cells[last:])
-
-
-def _parse_label(cell: str, lowest: float, highest: float) -> float | None:
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    if "_" in cell:  # Python's way to group digits
-        return None
-    return value if math.isfinite(value) and lowest <= value <= highest else None
-
-
-def _check_withheld(corpus: Corpus, layout: _Layout) -> list[str]:
+def _check_withheld(corpus: Corpus, layout: Layout) -> list[str]:
     """A test split gives a target's label for all of its utterances or for none: a lone blank is a mistake."""
     total, blank, first = Counter(), Counter(), {}
     for row in corpus.rows:
@@ -225,12 +180,13 @@ def _check_withheld(corpus: Corpus, layout: _Layout) -> list[str]:
     ]
 
 
-def _group_speakers(corpus: Corpus, layout: _Layout) -> list[str]:
+def _group_speakers(corpus: Corpus, layout: Layout) -> list[str]:
     """Fill `corpus.groups`. A group is of speakers: one with two values is a mistake, a blank cell says nothing."""
     first: dict[tuple[str, str], tuple[str, int | str]] = {}
+    columns = [layout.names[group] for group in layout.groups]
     problems = []
     for row in corpus.rows if layout.groups else ():
-        for column, cell in zip(layout.groups.values(), row.groups, strict=True):
+        for column, cell in zip(columns, row.groups, strict=True):
             where = f"{corpus.sheet}, row {row.line}: {column}"
             if cell and (fault := find_fault(cell)):
                 problems.append(f"{where} {shorten(cell)} {fault}")
@@ -243,5 +199,5 @@ def _group_speakers(corpus: Corpus, layout: _Layout) -> list[str]:
                     )
         corpus.groups[row.speaker_id] = ()
     for speaker in corpus.groups:
-        corpus.groups[speaker] = tuple(first.get((speaker, c), (UNKNOWN,))[0] for c in layout.groups.values())
+        corpus.groups[speaker] = tuple(first.get((speaker, c), (UNKNOWN,))[0] for c in columns)
     return problems
