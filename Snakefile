@@ -9,7 +9,9 @@
 include: "rules/plain_config.smk"
 
 
-configfile: "config.yaml"
+if not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
 
 
 include: "rules/common.smk"
