@@ -6,6 +6,7 @@
 #   snakemake -n prune                                 files under results/ that no longer belong; without -n: removes them
 
 
+include: "rules/interpreter.smk"
 include: "rules/plain_config.smk"
 
 
