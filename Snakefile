@@ -6,10 +6,13 @@
 #   snakemake -n prune                                 files under results/ that no longer belong; without -n: removes them
 
 
+include: "rules/interpreter.smk"
 include: "rules/plain_config.smk"
 
 
-configfile: "config.yaml"
+if not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
 
 
 include: "rules/common.smk"

@@ -9,6 +9,7 @@ from pathlib import Path
 import jsonschema
 import yaml
 
+from ser.config.conversion import convert
 from ser.config.plain import check_size
 from ser.files import DataError
 from ser.text import find_fault, shorten
@@ -20,12 +21,13 @@ RENAMED = {"hubert": "encoder"}  # values that earlier versions knew
 
 
 def check(config: dict, schema_path: str | Path) -> dict:
-    """Fill in the schema's defaults and check every key and value.
+    """Fill in the schema's defaults, read texts that stand for numbers as such, and check every key and value.
 
     Raises DataError that names each offending key, its value and what is allowed.
     """
     schema = yaml.safe_load(Path(schema_path).read_text(encoding="utf-8"))
     check_size(config)
+    config = convert(config, schema, schema["$defs"])
     faults = list(_find_faults(config, ""))
     if faults:
         raise DataError("\n".join(faults))

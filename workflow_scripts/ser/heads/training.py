@@ -135,7 +135,7 @@ def _read_speakers(split: Split, ablation: Ablation) -> dict[str, np.ndarray] | 
 def _build_member(
     ablation: Ablation, seed: int, group: list[int], targets: list[str], shape: Shape, data: Data
 ) -> _Member:
-    keras.utils.set_random_seed(seed + 10_007 * group[0])
+    keras.utils.set_random_seed((seed + 10_007 * group[0]) % 2**32)  # Keras takes no more
     sd = data.labels[:, group].std(axis=0)
     head = build_head(
         ablation,
