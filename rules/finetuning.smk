@@ -59,7 +59,8 @@ rule finetune_ablation:
         "../envs/finetuning.yaml"
     threads: lambda wildcards: ABLATIONS[wildcards.ablation].finetune["threads"]
     resources:
-        mem_mb=16000,
+        # the model and what its gradient needs, and features that are held (training_memory_gb)
+        mem_mb=8000 + int(1000 * config["training_memory_gb"]),
     params:
         *FINETUNING_CODE,
         ablation=ablation_settings,

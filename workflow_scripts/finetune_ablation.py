@@ -43,4 +43,5 @@ finetune(
         checkpoint=Path(params.checkpoint),
         tensorboard=Path(params.tensorboard),
     ),
+    memory_bytes=(snakemake.resources.mem_mb - 8000) * 1e6,
 )

@@ -29,7 +29,7 @@ from ser.heads.inputs import read_speakers, read_training_labels
 from ser.heads.model import set_statistics
 from ser.heads.saving import save_model, write_history
 from ser.heads.weighting import weigh_speakers
-from ser.optimisation.trainer import Trainer, make_accelerator
+from ser.optimisation.trainer import Trainer, launch, make_accelerator
 
 log = logging.getLogger(__name__)
 
@@ -80,15 +80,39 @@ class Places:
     tensorboard: Path
 
 
-def finetune(base: Path, splits: dict[str, Files], target_speakers: list[str], recipe: Recipe, places: Places) -> None:
+def finetune(
+    base: Path,
+    splits: dict[str, Files],
+    target_speakers: list[str],
+    recipe: Recipe,
+    places: Places,
+    memory_bytes: float = 0,
+) -> None:
     """Write the encoder (its four files and its curve, `training.csv`), the head and the head's history.
 
     Args:
         base: the folder of the encoder that is tuned
         splits: `train` and `validation`, by which the epoch is chosen; no other label is read
         target_speakers: averaged MFCCs of those whom similar-speaker weighting adapts to
+        memory_bytes: for what comes before all that is trained; where it is too little, that is computed in each epoch
     """
-    ablation, device = recipe.ablation, _find_device(recipe.device)
+
+    def run(device: str) -> None:
+        _finetune(base, splits, target_speakers, recipe, places, memory_bytes, device)
+
+    launch(run, recipe.device, recipe.ablation.finetune["gpus"], "finetuning")
+
+
+def _finetune(
+    base: Path,
+    splits: dict[str, Files],
+    target_speakers: list[str],
+    recipe: Recipe,
+    places: Places,
+    memory_bytes: float,
+    device: str,
+) -> None:
+    ablation = recipe.ablation
     settings = ablation.finetune | {"seed": recipe.seed, "accumulate": 1}
     settings["micro_batch_seconds"] = settings["micro_batch_seconds"] or MICRO_BATCH_SECONDS[device]
     torch.set_num_threads(settings["threads"])
@@ -103,6 +127,7 @@ def finetune(base: Path, splits: dict[str, Files], target_speakers: list[str], r
     if ablation.weighting == "similar_speakers":
         clips["train"] = _weigh(clips["train"], splits["train"], ablation, target_speakers)
     accelerator = make_accelerator(device, settings["precision"])
+    processes = accelerator.num_processes
     model = _build(recipe, settings, hubert, card, np.stack([clip.labels for clip in clips["train"]]))
     task = FineTuning(
         model.to(accelerator.device),
@@ -112,13 +137,14 @@ def finetune(base: Path, splits: dict[str, Files], target_speakers: list[str], r
         extractor.do_normalize,
         recipe.targets,
         accelerator,
+        memory_bytes / processes,
     )
     trainer = Trainer(
         task=task,
         settings=settings,
         accelerator=accelerator,
         checkpoint=places.checkpoint,
-        identity=_identify(base, splits, target_speakers, recipe, str(accelerator.device)),
+        identity=_identify(base, splits, target_speakers, recipe, [device, processes]),
         tensorboard=places.tensorboard,
         decays=False,
     )
@@ -133,15 +159,10 @@ def finetune(base: Path, splits: dict[str, Files], target_speakers: list[str], r
             f"micro_batch_seconds to less (now {settings['micro_batch_seconds']}; the loss stays that of the whole "
             "batch), crop_seconds to less, or gradient_checkpointing to true"
         ) from error
+    if not accelerator.is_main_process:
+        return
     _save(trainer, model, extractor, base, clips, recipe, places)
     places.checkpoint.unlink(missing_ok=True)
-
-
-def _find_device(device: str) -> str:
-    found = device != "cpu" and torch.cuda.is_available()
-    if device == "cuda" and not found:
-        raise DataError(f"device: cuda, but torch {torch.__version__} finds no CUDA device; set cpu or auto")
-    return "cuda" if found else "cpu"
 
 
 def _read_clips(files: Files, ablation: Ablation, targets: list[str]) -> list[Clip]:
@@ -195,11 +216,11 @@ def _set_statistics(model: JointModel, clips: list[Clip], mean: np.ndarray, vari
         set_statistics(model.head.keras, "standardise_speaker", vectors.mean(axis=0), vectors.var(axis=0))
 
 
-def _identify(base: Path, splits: dict[str, Files], target_speakers: list[str], recipe: Recipe, device: str) -> str:
+def _identify(base: Path, splits: dict[str, Files], target_speakers: list[str], recipe: Recipe, rest: list) -> str:
     """A digest of all that decides the weights."""
     files = [path for f in splits.values() for path in (*f.facts, f.labels, *f.speakers, *f.vectors)]
     encoder = sorted(path for path in base.iterdir() if path.suffix in (".json", ".safetensors"))
-    parts = [*map(sha256, [*files, *target_speakers, *encoder]), asdict(recipe), device]
+    parts = [*map(sha256, [*files, *target_speakers, *encoder]), asdict(recipe), *rest]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -20,6 +20,10 @@ class Part:
     vector: torch.Tensor | None = None  # (width,) of its speaker, for a personalised encoder
     speaker: torch.Tensor | None = None  # (13,) averaged MFCCs, for a head with speaker information
 
+    def to(self, device) -> "Part":
+        """The same on another device."""
+        return Part(*(x.to(device) if isinstance(x, torch.Tensor) else x for x in vars(self).values()))
+
 
 class JointModel(nn.Module):
     """An encoder, trained in place by a method (see `methods.apply_method`), and a head on its features.
