@@ -30,7 +30,8 @@ class Head(nn.Module):
 
     def __init__(self, frames):
         super().__init__()
-        self.frames, self.norm, self.out = frames, nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, 2)
+        self.frames, self.out = frames, nn.Linear(WIDTH, 2)
+        self.norm = None if frames else nn.BatchNorm1d(WIDTH)
 
     def forward(self, item):
         x = item["features"]

@@ -38,7 +38,8 @@ def write_report(
             `label_shift`, `label_shift_correlations`, `utterances`, `rejected`, `protocol` and `provenance`; of a run
             with groups of speakers `group_table`
         choices: choices of k and alpha by ablation
-        cards: the card of each encoder; `training` is the training log of those that were adapted
+        cards: the card of each encoder
+        training: the training log of each encoder that was adapted, or fine-tuned (`finetuned/{ablation}/seed-{seed}`)
         winners: what tuning found best, `.../{ablation}.json`, of each ablation that is `tuned`
         histories: training histories of all ablations and seeds
         labels: labels by split, the training split's first, then the evaluated splits'
@@ -104,7 +105,8 @@ def write_report(
         "left_out": run.read_left_out(results),
         "protocol": read_json(tables["protocol"])["checked"],
         "measures": measures,
-        "adapted": list(training),
+        "adapted": [name for name in training if not name.startswith(f"{FOLDER}/")],
+        "finetuned": sorted({Path(name).parts[1] for name in training if name.startswith(f"{FOLDER}/")}),
         "tuned": {name: read_json(path) | {"of": Path(path).stem} for name, path in winners.items()},
         "bins": run.BINS,
         "enrols": any(method["enrolment"] for method in config["calibration"]["methods"]),
