@@ -40,6 +40,19 @@ def make_release(folder: Path, training: int = COUNTS["train"]) -> Path:
     return folder / "Labels" / "labels_consensus.csv"
 
 
+def plan(folder: Path, study: dict) -> Counter[str]:
+    """How many jobs of each rule a study plans."""
+    (folder / "config.yaml").write_text(yaml.safe_dump(study))
+    jobs = folder / "jobs.jsonl"
+    jobs.write_text("")
+    command = ["--snakefile", REPOSITORY / "Snakefile", "--directory", folder, "--cores", 1]
+    command += ["--logger", "jobs", "--dry-run", "results/ablation_table.csv"]
+    environment = {"PYTHONPATH": PLUGINS} | os.environ | {"JOBS_FILE": str(jobs)}
+    done = run_snakemake(list(map(str, command)), folder, environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Counter(json.loads(line)["rule"] for line in jobs.read_text().splitlines())
+
+
 def test_the_plan_has_the_papers_rows_and_speakers(tmp_path):
     sheet = make_release(tmp_path / "msp-podcast")
     speakers = list_speakers(sheet)
@@ -48,15 +61,13 @@ def test_the_plan_has_the_papers_rows_and_speakers(tmp_path):
         csv.writer(file).writerows([("speaker", "split"), *speakers])
     study = yaml.safe_load(STUDY.read_text())
     study["corpus"]["shards"] = 1
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(study))
-    command = ["--snakefile", REPOSITORY / "Snakefile", "--directory", tmp_path, "--cores", 1]
-    command += ["--logger", "jobs", "--dry-run", "results/ablation_table.csv"]
-    environment = {"PYTHONPATH": PLUGINS} | os.environ | {"JOBS_FILE": str(tmp_path / "jobs.jsonl")}
-    done = run_snakemake(list(map(str, command)), tmp_path, environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    jobs = Counter(json.loads(line)["rule"] for line in (tmp_path / "jobs.jsonl").read_text().splitlines())
+    jobs = plan(tmp_path, study)
     assert jobs["finetune_ablation"] == 3 * sum("finetune" in row for row in study["ablations"]) == 18
     assert jobs["adapt_encoder"] == 4 and jobs["score"] == 1
     for split, count in COUNTS.items():
         with open(tmp_path / "results" / "manifests" / split / "shard-000.csv", newline="") as file:
             assert len({row["speaker_id"] for row in csv.DictReader(file)}) == count
+    # With vectors that are tuned, each seed's encoder places the speakers of every split by its own.
+    own = plan(tmp_path, study | {"finetuning": {"vectors": "tuned"}})
+    assert (own["finetune_ablation"], own["finetune_ablation_with_vectors"]) == (9, 9)
+    assert own["place_speakers"] - jobs["place_speakers"] >= 9 * len(COUNTS) - 3 * len(COUNTS)

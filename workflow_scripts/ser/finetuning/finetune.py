@@ -23,6 +23,7 @@ from ser.files import DataError, read_json, sha256
 from ser.finetuning.joint_model import JointModel
 from ser.finetuning.keras_head import KerasHead
 from ser.finetuning.methods import merge_adapters
+from ser.finetuning.speaker_table import Compared, SpeakerTable
 from ser.finetuning.task import Clip, FineTuning
 from ser.formats.parquet import read_parquet
 from ser.heads.inputs import read_speakers, read_training_labels
@@ -87,6 +88,7 @@ def finetune(
     recipe: Recipe,
     places: Places,
     memory_bytes: float = 0,
+    compared: Compared | None = None,
 ) -> None:
     """Write the encoder (its four files and its curve, `training.csv`), the head and the head's history.
 
@@ -95,10 +97,11 @@ def finetune(
         splits: `train` and `validation`, by which the epoch is chosen; no other label is read
         target_speakers: averaged MFCCs of those whom similar-speaker weighting adapts to
         memory_bytes: for what comes before all that is trained; where it is too little, that is computed in each epoch
+        compared: of a personalised encoder whose vectors are tuned (`vectors` of `splits` is empty then)
     """
 
     def run(device: str) -> None:
-        _finetune(base, splits, target_speakers, recipe, places, memory_bytes, device)
+        _finetune(base, splits, target_speakers, recipe, places, memory_bytes, compared, device)
 
     launch(run, recipe.device, recipe.ablation.finetune["gpus"], "finetuning")
 
@@ -110,6 +113,7 @@ def _finetune(
     recipe: Recipe,
     places: Places,
     memory_bytes: float,
+    compared: Compared | None,
     device: str,
 ) -> None:
     ablation = recipe.ablation
@@ -126,9 +130,14 @@ def _finetune(
     check_size(recipe.name, ablation, len(clips["train"]))
     if ablation.weighting == "similar_speakers":
         clips["train"] = _weigh(clips["train"], splits["train"], ablation, target_speakers)
+    table = None
+    if compared:
+        table = SpeakerTable(base, compared)
+        clips = {split: table.point(own) for split, own in clips.items()}
     accelerator = make_accelerator(device, settings["precision"])
     processes = accelerator.num_processes
-    model = _build(recipe, settings, hubert, card, np.stack([clip.labels for clip in clips["train"]]))
+    labels = np.stack([clip.labels for clip in clips["train"]])
+    model = _build(recipe, settings, hubert, card, labels, table.vectors if table else None)
     task = FineTuning(
         model.to(accelerator.device),
         clips,
@@ -144,7 +153,9 @@ def _finetune(
         settings=settings,
         accelerator=accelerator,
         checkpoint=places.checkpoint,
-        identity=_identify(base, splits, target_speakers, recipe, [device, processes]),
+        identity=_identify(
+            base, splits, [*target_speakers, *(compared.means if compared else [])], recipe, [device, processes]
+        ),
         tensorboard=places.tensorboard,
         decays=False,
     )
@@ -161,6 +172,8 @@ def _finetune(
         ) from error
     if not accelerator.is_main_process:
         return
+    if table:
+        table.write(model.table, places.encoder)
     _save(trainer, model, extractor, base, clips, recipe, places)
     places.checkpoint.unlink(missing_ok=True)
 
@@ -198,13 +211,13 @@ def _weigh(clips: list[Clip], files: Files, ablation: Ablation, target_speakers:
     return [clip.weigh(weights[clip.speaker_id]) for clip in clips]
 
 
-def _build(recipe: Recipe, settings: dict, hubert, card: dict, labels: np.ndarray) -> JointModel:
+def _build(recipe: Recipe, settings: dict, hubert, card: dict, labels: np.ndarray, table) -> JointModel:
     ablation, config = recipe.ablation, hubert.config
     head = KerasHead(ablation, recipe.seed, config.num_hidden_layers + 1, config.hidden_size, labels, recipe.name)
     reads = "frames" if ablation.reads_frames else "layers" if ablation.layer == "weighted" else "last"
     frames = {"max_frames": ablation.units["max_frames"]} if ablation.reads_frames else {}
     torch.manual_seed(recipe.seed)
-    return JointModel(hubert, head, settings, reads, card.get("position"), **frames)
+    return JointModel(hubert, head, settings, reads, card.get("position"), table=table, **frames)
 
 
 def _set_statistics(model: JointModel, clips: list[Clip], mean: np.ndarray, variance: np.ndarray) -> None:
@@ -216,11 +229,11 @@ def _set_statistics(model: JointModel, clips: list[Clip], mean: np.ndarray, vari
         set_statistics(model.head.keras, "standardise_speaker", vectors.mean(axis=0), vectors.var(axis=0))
 
 
-def _identify(base: Path, splits: dict[str, Files], target_speakers: list[str], recipe: Recipe, rest: list) -> str:
+def _identify(base: Path, splits: dict[str, Files], others: list[str], recipe: Recipe, rest: list) -> str:
     """A digest of all that decides the weights."""
     files = [path for f in splits.values() for path in (*f.facts, f.labels, *f.speakers, *f.vectors)]
     encoder = sorted(path for path in base.iterdir() if path.suffix in (".json", ".safetensors"))
-    parts = [*map(sha256, [*files, *target_speakers, *encoder]), asdict(recipe), *rest]
+    parts = [*map(sha256, [*files, *others, *encoder]), asdict(recipe), *rest]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -29,7 +29,7 @@ class Clip:
     seconds: float
     labels: np.ndarray  # (targets,) float32
     weight: float = 1.0  # in the loss
-    vector: np.ndarray | None = None  # (width,) of its speaker, for a personalised encoder
+    vector: np.ndarray | None = None  # (width,) of its speaker, for a personalised encoder; or rows of a trained table
     speaker: np.ndarray | None = None  # (13,) averaged MFCCs, for a head with speaker information
 
     def weigh(self, weight: float) -> "Clip":
