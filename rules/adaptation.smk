@@ -206,7 +206,7 @@ def placement_inputs(
     wildcards,
 ):
     """What says whom the speakers of a shard resemble; nothing where pre-training heard them."""
-    encoder = ENCODERS[wildcards.encoder]
+    encoder = ENCODERS[untuned(wildcards.encoder)]
     if wildcards.split in encoder["splits"]:
         return {}
     return {
@@ -219,7 +219,7 @@ def placement_neighbours(
     wildcards,
 ):
     """How many similar speakers' vectors are averaged; nothing where pre-training heard the speakers."""
-    encoder = ENCODERS[wildcards.encoder]
+    encoder = ENCODERS[untuned(wildcards.encoder)]
     return None if wildcards.split in encoder["splits"] else encoder["neighbours"]
 
 
@@ -228,7 +228,7 @@ rule place_speakers:
     input:
         unpack(placement_inputs),
         manifest="results/manifests/{split}/shard-{shard}.csv",
-        head="results/encoders/{encoder}/adaptation.safetensors",
+        head=lambda wildcards: encoder_file(wildcards.encoder, "adaptation.safetensors"),
     output:
         "results/speaker_embeddings/{encoder}/{split}/shard-{shard}.json",
     log:
@@ -236,7 +236,10 @@ rule place_speakers:
     benchmark:
         "results/benchmarks/place_speakers/{encoder}/{split}/shard-{shard}.tsv"
     wildcard_constraints:
-        encoder=one_of(PERSONALISED_ENCODERS),
+        encoder=one_of(
+            PERSONALISED_ENCODERS
+            | {e for e, name in TUNED_ENCODERS.items() if trains_vectors(name)}
+        ),
     conda:
         "../envs/adaptation.yaml"
     resources:

@@ -145,6 +145,17 @@ def untuned(encoder):
     return ABLATIONS[ablation].encoder if ablation else encoder
 
 
+def trains_vectors(ablation):
+    """Whether an ablation trains the speakers' vectors of its personalised encoder as well."""
+    return (ABLATIONS[ablation].finetune or {}).get("vectors") == "tuned"
+
+
+def owner_of_vectors(encoder):
+    """The encoder whose speakers' vectors an encoder uses: itself, or what it was before it was fine-tuned."""
+    own = encoder in TUNED_ENCODERS and trains_vectors(TUNED_ENCODERS[encoder])
+    return encoder if own else untuned(encoder)
+
+
 def encoder_file(encoder, name):
     """A file of an encoder's folder."""
     folder = "results" if encoder in TUNED_ENCODERS else "results/encoders"

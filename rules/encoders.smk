@@ -55,9 +55,9 @@ def speaker_vectors_of(
     wildcards,
 ):
     """The vectors of a shard's speakers, where the encoder is a personalised one."""
-    encoder = untuned(wildcards.encoder)
-    if encoder not in PERSONALISED_ENCODERS:
+    if untuned(wildcards.encoder) not in PERSONALISED_ENCODERS:
         return []
+    encoder = owner_of_vectors(wildcards.encoder)
     return f"results/speaker_embeddings/{encoder}/{{split}}/shard-{{shard}}.json"
 
 

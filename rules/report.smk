@@ -1,8 +1,8 @@
 # The report: everything that a run found, as one HTML file that opens without a network.
 #
 # Needs   the tables, results/metadata/…, results/provenance.json and results/protocol.json; of each ablation choices of k and
-#         alpha, training histories, calibrated predictions and the first seed's speaker vectors; encoders' cards;
-#         of ablations that are tuned results/tuning/{ablation}.json
+#         alpha, training histories, calibrated predictions and the first seed's speaker vectors; encoders' cards and
+#         training logs; of ablations that are tuned results/tuning/{ablation}.json
 # Makes   results/report.html
 #
 # Benchmarks are read as far as they are there, and are no inputs: a lost one is no reason to run its job again.
@@ -33,6 +33,7 @@ rule report:
             "results/encoders/{encoder}/training.csv",
             encoder=sorted(ADAPTED_ENCODERS.intersection(EVALUATED_ENCODERS)),
         ),
+        tuning=expand("results/{encoder}/training.csv", encoder=TUNED_ENCODERS),
         winners=list(WINNERS.values()),
         histories=expand(
             "results/models/{ablation}/seed-{seed}/history.csv",

@@ -3,6 +3,7 @@
 `python tests/made_finetuning.py FOLDER NAME...` tunes cases in a folder that `make_inputs` filled.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ SETTINGS = {
     **{"method": "whole", "epochs": 2, "patience": 2, "batch_size": 10, "learning_rate": 1e-3},
     **{"head_learning_rate": 1e-2, "weight_decay": 1e-4, "warmup": 0.0, "clip": 1, "dropout": 0.1, "crop_seconds": 5.0},
     **{"micro_batch_seconds": 2, "gradient_checkpointing": False, "precision": "float32", "threads": 1},
-    **{"checkpoint_steps": 1},
+    **{"checkpoint_steps": 1, "gpus": 1},
 }
 TRANSFORMER = {"width": 8, "layers": 1, "attention_heads": 2, "feed_forward": 8, "max_frames": 20}
 CASES = {
@@ -26,6 +27,7 @@ CASES = {
     "layers": {"layer": "weighted", "speaker": "mfcc", "fusion": "sum"},
     "frames": {"head": "transformer", "units": TRANSFORMER},
     "papt": {"layer": -1},
+    "vectors": {"layer": -1},
     "weighted": {"layer": -1, "weighting": "similar_speakers", "neighbours": 2},
     "lost": {"layer": -1},
 }
@@ -45,9 +47,10 @@ def tune(folder: Path, name: str, **changes) -> None:
     """Fine-tune a case, and keep what the joint model predicts: `FOLDER/NAME/{encoder,model.keras,...}`."""
     from ser.finetuning import finetune as module
     from ser.finetuning.finetune import Files, Places, Recipe
+    from ser.finetuning.speaker_table import Compared
 
     out = folder / name
-    base = folder / ("papt_base" if name == "papt" else "base")
+    base = folder / ("papt_base" if name in ("papt", "vectors") else "base")
     files = {
         split: Files(
             facts=[str(folder / f"{split}-facts.parquet")],
@@ -57,6 +60,8 @@ def tune(folder: Path, name: str, **changes) -> None:
         )
         for split in SPLITS
     }
+    if name == "vectors":
+        changes["compared"] = Compared([str(folder / "means.parquet")], 2)
     recipe = Recipe(name, ablation_of(name), 1, TARGETS, AUDIO, "cpu", "")
     places = Places(out / "encoder", out / "model.keras", out / "history.csv", out / "state.pt", out / "tensorboard")
     save = module._save
@@ -74,7 +79,7 @@ def tune(folder: Path, name: str, **changes) -> None:
 
     module._save = predict_and_save
     try:
-        module.finetune(base, files, [str(folder / "validation-speakers.json")], recipe, places)
+        module.finetune(base, files, [str(folder / "validation-speakers.json")], recipe, places, **changes)
     finally:
         module._save = save
 
@@ -92,7 +97,9 @@ def make_inputs(folder: Path) -> None:
     from ser.encoders.past import Past
     from ser.files import sha256, write_json
     from ser.formats.csv_files import format_rows
+    from ser.formats.encoder_folder import HEAD
     from ser.formats.manifest import Utterance
+    from ser.formats.tensors import write_tensors
 
     torch.manual_seed(0)
     dropouts = dict.fromkeys(["hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"], 0.1)
@@ -115,6 +122,12 @@ def make_inputs(folder: Path) -> None:
         HubertModel(config), extractor, folder / "papt_base", Past(("before",), frozenset()), **personalised
     )
     rng = np.random.default_rng(3)
+    speakers = {split: [f"{split}{number}" for number in range(count)] for split, count in SPLITS.items()}
+    vectors = {"speaker_vectors": rng.standard_normal((SPLITS["train"], WIDTH), np.float32)}
+    write_tensors(folder / "papt_base" / HEAD, vectors, {"speakers": json.dumps(speakers["train"])})
+    means = {"speaker_id": sum(speakers.values(), [])}
+    means["mean"] = [rng.standard_normal(WIDTH).tolist() for _ in means["speaker_id"]]
+    pq.write_table(pa.table(means), folder / "means.parquet")
     for split, count in SPLITS.items():
         utterances, labels = [], []
         for speaker in range(count):

@@ -14,6 +14,7 @@ if params.device == "cpu":
 import ser.lean_torch_keras  # noqa: E402, F401 - before what imports Keras
 from ser.config.ablation import Ablation  # noqa: E402
 from ser.finetuning.finetune import SPLITS, Files, Places, Recipe, finetune  # noqa: E402
+from ser.finetuning.speaker_table import Compared  # noqa: E402
 
 finetune(
     Path(files.card).parent,
@@ -43,4 +44,6 @@ finetune(
         checkpoint=Path(params.checkpoint),
         tensorboard=Path(params.tensorboard),
     ),
+    memory_bytes=(snakemake.resources.mem_mb - 8000) * 1e6,
+    compared=Compared(files.speaker_means, params.neighbours) if params.neighbours else None,
 )

@@ -6,7 +6,7 @@ from ser import log
 from ser.report.page import Inputs, write_report
 
 log.to_file(snakemake.log[0])
-files = snakemake.input
+files, results = snakemake.input, Path(snakemake.output[0]).parent
 inputs = Inputs(
     tables={
         name: files[name]
@@ -18,12 +18,13 @@ inputs = Inputs(
     | ({"group_table": files.group_table[0]} if files.group_table else {}),
     choices={Path(path).parts[-2]: path for path in files.choices},
     cards={Path(path).parts[-2]: path for path in files.cards},
-    training={Path(path).parts[-2]: path for path in files.training},
+    training={Path(path).parts[-2]: path for path in files.training}
+    | {str(Path(path).parent.relative_to(results)): path for path in files.tuning},
     winners=dict(zip(snakemake.params.tuned, files.winners, strict=True)),
     histories=files.histories,
     labels={Path(path).stem: path for path in files.labels},
     calibrated=files.calibrated,
     vectors=files.vectors,
-    results=Path(snakemake.output[0]).parent,
+    results=results,
 )
 write_report(snakemake.output[0], inputs)

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ser.adaptation.neighbours import place_speakers, read_means
+from ser.adaptation.prediction_head import read_vectors
 from ser.encoders.embed import embed_shard
-from ser.files import read_json, sha256
+from ser.files import read_json, sha256, write_json
 from ser.heads.model import find_layer
 from ser.heads.prediction import load_heads, predict_split
 
@@ -45,6 +47,28 @@ def test_no_process_that_trains_imports_tensorflow(tuned):
     assert "TensorFlow: None" in tuned[1]
 
 
+def find_vectors(folder, case, tmp_path):
+    """The vectors of validation speakers as embedding reads them: of tuned ones the mean over similar speakers."""
+    if case != "vectors":
+        return folder / "validation-vectors.json" if case == "papt" else None
+    tuned = read_vectors(folder / case / "encoder/adaptation.safetensors")
+    placed = place_speakers(read_means([folder / "means.parquet"]), list(tuned), 2)
+    assert sorted(placed) == ["validation0", "validation1"]
+    vectors = {speaker: np.mean([tuned[name] for name in names], 0).tolist() for speaker, names in placed.items()}
+    write_json(tmp_path / "vectors.json", vectors)
+    return tmp_path / "vectors.json"
+
+
+def test_vectors_of_speakers_are_tuned_where_the_config_says_so(tuned):
+    folder = tuned[0]
+    before, after = (
+        read_vectors(path / "adaptation.safetensors") for path in (folder / "papt_base", folder / "vectors/encoder")
+    )
+    assert list(before) == list(after) == [f"train{number}" for number in range(4)]
+    assert all(0 < np.abs(after[name] - before[name]).max() < 0.1 for name in before)
+    assert not (folder / "papt/encoder/adaptation.safetensors").exists()
+
+
 @pytest.mark.parametrize("case", made.CASES)
 def test_the_workflow_predicts_what_the_joint_model_did(tuned, tmp_path, case):
     """From cached float32 features, with TensorFlow: 1e-4 on a scale of 1 to 7."""
@@ -63,7 +87,7 @@ def test_the_workflow_predicts_what_the_joint_model_did(tuned, tmp_path, case):
         audio=made.AUDIO,
         reuse_dir=None,
         fingerprint="",
-        vectors_path=folder / "validation-vectors.json" if case == "papt" else None,
+        vectors_path=find_vectors(folder, case, tmp_path),
         output=ablation.layer != "weighted",
     )
     predict_split(

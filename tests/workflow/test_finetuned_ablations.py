@@ -74,8 +74,10 @@ def test_a_model_card_says_what_tuning_made_of_the_encoder(tuned):
     assert "finetuned/" not in (tuned.work / "results/models/base/README.md").read_text()
 
 
-def test_the_report_counts_what_tuning_cost(tuned):
-    assert ">finetune_ablation<" in (tuned.work / "results/report.html").read_text()
+def test_the_report_has_the_curves_of_tuning_and_what_it_cost(tuned):
+    text = (tuned.work / "results/report.html").read_text()
+    assert ">finetune_ablation<" in text and "Fine-tuning of adapted, tuned, together with the head" in text
+    assert "loss, fine-tuning" in text and "tuned/seed-1" in text
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -21,7 +21,8 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
         settings = {"encoder": next(iter(config["encoders"]))} | {k: v for k, v in given.items() if k != "name"}
         settings["units"] = config["heads"][settings["head"]]
         if "finetune" in given:
-            settings["finetune"] = tune = resolve_finetune(given, config["finetuning"], where)
+            encoder = config["encoders"].get(settings["encoder"], {})
+            settings["finetune"] = tune = resolve_finetune(given, config["finetuning"], encoder, where)
             settings["training"] = {"dropout": tune["dropout"], "threads": config["training"]["threads"]}
         else:
             settings["training"] = config["training"] | settings.get("training", {})

@@ -9,10 +9,11 @@ FOLDER = "finetuned"  # in results/, and before the names of encoders that were 
 ONE_METHOD = {"layers": "top", "rank": "lora"}  # settings that only one method has
 
 
-def resolve_finetune(given: dict, shared: dict, where: str) -> dict:
+def resolve_finetune(given: dict, shared: dict, encoder: dict, where: str) -> dict:
     """An ablation's `finetune` with the settings that it shares with others; what does not apply is left out.
 
-    Raises DataError, beginning with `where`, for settings that do not go together.
+    `encoder` is the config's section of the encoder that is tuned. Raises DataError, beginning with `where`, for
+    settings that do not go together.
     """
     own = given["finetune"]
     settings = shared | own
@@ -29,7 +30,20 @@ def resolve_finetune(given: dict, shared: dict, where: str) -> dict:
             if key in own:
                 raise DataError(f"{where}: finetune: {key} has a meaning with method {method} alone")
             settings = {name: value for name, value in settings.items() if name != key}
-    return settings
+    return settings | {"vectors": _resolve_vectors(settings, own, encoder, where)}
+
+
+def _resolve_vectors(settings: dict, own: dict, encoder: dict, where: str) -> str:
+    if settings["vectors"] == "tuned" and encoder.get("adaptation") != "papt":
+        if "vectors" in own:
+            raise DataError(f"{where}: finetune: vectors has a meaning with an encoder of adaptation papt alone")
+        return "frozen"
+    if settings["vectors"] == "tuned" and encoder["position"] != "last" and settings["method"] != "whole":
+        raise DataError(
+            f"{where}: finetune: vectors is tuned, but they stand before the first layer (position: "
+            f"{encoder['position']}), where method {settings['method']} trains nothing; take method whole"
+        )
+    return settings["vectors"]
 
 
 _INSTEAD = {

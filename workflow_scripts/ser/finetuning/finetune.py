@@ -23,13 +23,14 @@ from ser.files import DataError, read_json, sha256
 from ser.finetuning.joint_model import JointModel
 from ser.finetuning.keras_head import KerasHead
 from ser.finetuning.methods import merge_adapters
+from ser.finetuning.speaker_table import Compared, SpeakerTable
 from ser.finetuning.task import Clip, FineTuning
 from ser.formats.parquet import read_parquet
 from ser.heads.inputs import read_speakers, read_training_labels
 from ser.heads.model import set_statistics
 from ser.heads.saving import save_model, write_history
 from ser.heads.weighting import weigh_speakers
-from ser.optimisation.trainer import Trainer, make_accelerator
+from ser.optimisation.trainer import Trainer, launch, make_accelerator
 
 log = logging.getLogger(__name__)
 
@@ -80,15 +81,42 @@ class Places:
     tensorboard: Path
 
 
-def finetune(base: Path, splits: dict[str, Files], target_speakers: list[str], recipe: Recipe, places: Places) -> None:
+def finetune(
+    base: Path,
+    splits: dict[str, Files],
+    target_speakers: list[str],
+    recipe: Recipe,
+    places: Places,
+    memory_bytes: float = 0,
+    compared: Compared | None = None,
+) -> None:
     """Write the encoder (its four files and its curve, `training.csv`), the head and the head's history.
 
     Args:
         base: the folder of the encoder that is tuned
         splits: `train` and `validation`, by which the epoch is chosen; no other label is read
         target_speakers: averaged MFCCs of those whom similar-speaker weighting adapts to
+        memory_bytes: for what comes before all that is trained; where it is too little, that is computed in each epoch
+        compared: of a personalised encoder whose vectors are tuned (`vectors` of `splits` is empty then)
     """
-    ablation, device = recipe.ablation, _find_device(recipe.device)
+
+    def run(device: str) -> None:
+        _finetune(base, splits, target_speakers, recipe, places, memory_bytes, compared, device)
+
+    launch(run, recipe.device, recipe.ablation.finetune["gpus"], "finetuning")
+
+
+def _finetune(
+    base: Path,
+    splits: dict[str, Files],
+    target_speakers: list[str],
+    recipe: Recipe,
+    places: Places,
+    memory_bytes: float,
+    compared: Compared | None,
+    device: str,
+) -> None:
+    ablation = recipe.ablation
     settings = ablation.finetune | {"seed": recipe.seed, "accumulate": 1}
     settings["micro_batch_seconds"] = settings["micro_batch_seconds"] or MICRO_BATCH_SECONDS[device]
     torch.set_num_threads(settings["threads"])
@@ -102,8 +130,14 @@ def finetune(base: Path, splits: dict[str, Files], target_speakers: list[str], r
     check_size(recipe.name, ablation, len(clips["train"]))
     if ablation.weighting == "similar_speakers":
         clips["train"] = _weigh(clips["train"], splits["train"], ablation, target_speakers)
+    table = None
+    if compared:
+        table = SpeakerTable(base, compared)
+        clips = {split: table.point(own) for split, own in clips.items()}
     accelerator = make_accelerator(device, settings["precision"])
-    model = _build(recipe, settings, hubert, card, np.stack([clip.labels for clip in clips["train"]]))
+    processes = accelerator.num_processes
+    labels = np.stack([clip.labels for clip in clips["train"]])
+    model = _build(recipe, settings, hubert, card, labels, table.vectors if table else None)
     task = FineTuning(
         model.to(accelerator.device),
         clips,
@@ -112,13 +146,16 @@ def finetune(base: Path, splits: dict[str, Files], target_speakers: list[str], r
         extractor.do_normalize,
         recipe.targets,
         accelerator,
+        memory_bytes / processes,
     )
     trainer = Trainer(
         task=task,
         settings=settings,
         accelerator=accelerator,
         checkpoint=places.checkpoint,
-        identity=_identify(base, splits, target_speakers, recipe, str(accelerator.device)),
+        identity=_identify(
+            base, splits, [*target_speakers, *(compared.means if compared else [])], recipe, [device, processes]
+        ),
         tensorboard=places.tensorboard,
         decays=False,
     )
@@ -133,15 +170,12 @@ def finetune(base: Path, splits: dict[str, Files], target_speakers: list[str], r
             f"micro_batch_seconds to less (now {settings['micro_batch_seconds']}; the loss stays that of the whole "
             "batch), crop_seconds to less, or gradient_checkpointing to true"
         ) from error
+    if not accelerator.is_main_process:
+        return
+    if table:
+        table.write(model.table, places.encoder)
     _save(trainer, model, extractor, base, clips, recipe, places)
     places.checkpoint.unlink(missing_ok=True)
-
-
-def _find_device(device: str) -> str:
-    found = device != "cpu" and torch.cuda.is_available()
-    if device == "cuda" and not found:
-        raise DataError(f"device: cuda, but torch {torch.__version__} finds no CUDA device; set cpu or auto")
-    return "cuda" if found else "cpu"
 
 
 def _read_clips(files: Files, ablation: Ablation, targets: list[str]) -> list[Clip]:
@@ -177,13 +211,13 @@ def _weigh(clips: list[Clip], files: Files, ablation: Ablation, target_speakers:
     return [clip.weigh(weights[clip.speaker_id]) for clip in clips]
 
 
-def _build(recipe: Recipe, settings: dict, hubert, card: dict, labels: np.ndarray) -> JointModel:
+def _build(recipe: Recipe, settings: dict, hubert, card: dict, labels: np.ndarray, table) -> JointModel:
     ablation, config = recipe.ablation, hubert.config
     head = KerasHead(ablation, recipe.seed, config.num_hidden_layers + 1, config.hidden_size, labels, recipe.name)
     reads = "frames" if ablation.reads_frames else "layers" if ablation.layer == "weighted" else "last"
     frames = {"max_frames": ablation.units["max_frames"]} if ablation.reads_frames else {}
     torch.manual_seed(recipe.seed)
-    return JointModel(hubert, head, settings, reads, card.get("position"), **frames)
+    return JointModel(hubert, head, settings, reads, card.get("position"), table=table, **frames)
 
 
 def _set_statistics(model: JointModel, clips: list[Clip], mean: np.ndarray, variance: np.ndarray) -> None:
@@ -195,11 +229,11 @@ def _set_statistics(model: JointModel, clips: list[Clip], mean: np.ndarray, vari
         set_statistics(model.head.keras, "standardise_speaker", vectors.mean(axis=0), vectors.var(axis=0))
 
 
-def _identify(base: Path, splits: dict[str, Files], target_speakers: list[str], recipe: Recipe, device: str) -> str:
+def _identify(base: Path, splits: dict[str, Files], others: list[str], recipe: Recipe, rest: list) -> str:
     """A digest of all that decides the weights."""
     files = [path for f in splits.values() for path in (*f.facts, f.labels, *f.speakers, *f.vectors)]
     encoder = sorted(path for path in base.iterdir() if path.suffix in (".json", ".safetensors"))
-    parts = [*map(sha256, [*files, *target_speakers, *encoder]), asdict(recipe), device]
+    parts = [*map(sha256, [*files, *others, *encoder]), asdict(recipe), *rest]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

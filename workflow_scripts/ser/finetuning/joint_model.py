@@ -17,8 +17,12 @@ class Part:
     x: torch.Tensor  # (frames, conv_dim) of the front, or (frames, width) before the first layer that is trained
     n_frames: int
     pooled: torch.Tensor | None = None  # (states before that layer, width), their means over time
-    vector: torch.Tensor | None = None  # (width,) of its speaker, for a personalised encoder
+    vector: torch.Tensor | None = None  # (width,) of its speaker, for a personalised encoder; or rows of the table
     speaker: torch.Tensor | None = None  # (13,) averaged MFCCs, for a head with speaker information
+
+    def to(self, device) -> "Part":
+        """The same on another device."""
+        return Part(*(x.to(device) if isinstance(x, torch.Tensor) else x for x in vars(self).values()))
 
 
 class JointModel(nn.Module):
@@ -31,6 +35,7 @@ class JointModel(nn.Module):
             state averaged (`layers`). The last one alone is that after a pre-norm encoder's final LayerNorm
         position: of the vector of a speaker (see `adaptation.masked_prediction`), None for an encoder without
         max_frames: utterances of more are thinned evenly for a head that reads frames
+        table: speakers' vectors that are trained, (speakers, width): an utterance then has rows of it, to be averaged
     """
 
     def __init__(
@@ -41,10 +46,12 @@ class JointModel(nn.Module):
         reads: str = "last",
         position: str | None = None,
         max_frames: int = 750,
+        table: torch.Tensor | None = None,
     ):
         super().__init__()
         self.first = apply_method(hubert, settings)
         self.hubert, self.head, self.reads, self.position = hubert, head, reads, position
+        self.table = None if table is None else nn.Parameter(table)
         self.max_frames, self.stable = max_frames, packed.has_pre_norm(hubert)
         if self.stable and reads == "layers":  # nothing that is read comes after it
             hubert.encoder.layer_norm.requires_grad_(False)
@@ -103,7 +110,7 @@ class JointModel(nn.Module):
             return x + self._spread(parts)
         if self.position == "prefix":
             pairs = zip(parts, x.split(lengths), strict=True)
-            return torch.cat([row for part, own in pairs for row in (part.vector[None].to(x.dtype), own)])
+            return torch.cat([row for part, own in pairs for row in (self._vector(part)[None].to(x.dtype), own)])
         return x
 
     def _run(self, parts: list[Part], first: int, stop: int, x: torch.Tensor) -> tuple[torch.Tensor, list]:
@@ -126,4 +133,8 @@ class JointModel(nn.Module):
 
     def _spread(self, parts: list[Part]) -> torch.Tensor:
         """The vector of each frame's speaker, (all frames, width)."""
-        return torch.cat([part.vector.expand(part.n_frames, -1) for part in parts])
+        return torch.cat([self._vector(part).expand(part.n_frames, -1) for part in parts])
+
+    def _vector(self, part: Part) -> torch.Tensor:
+        """The vector of an utterance's speaker, (width,)."""
+        return part.vector if self.table is None else self.table[part.vector].mean(0)

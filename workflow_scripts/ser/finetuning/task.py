@@ -1,11 +1,12 @@
 """Fine-tuning as a task of `optimisation.trainer`: its batches, optimiser, loss and what is measured."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset
 
 from ser.audio import decode
@@ -28,7 +29,7 @@ class Clip:
     seconds: float
     labels: np.ndarray  # (targets,) float32
     weight: float = 1.0  # in the loss
-    vector: np.ndarray | None = None  # (width,) of its speaker, for a personalised encoder
+    vector: np.ndarray | None = None  # (width,) of its speaker, for a personalised encoder; or rows of a trained table
     speaker: np.ndarray | None = None  # (13,) averaged MFCCs, for a head with speaker information
 
     def weigh(self, weight: float) -> "Clip":
@@ -73,6 +74,9 @@ class Waves(Dataset):
 class FineTuning:
     """A model with what it hears. `clips` are `train` and `validation`; `settings` is the ablation's `finetune`.
 
+    Nothing before the first trained layer ever changes: what comes out there, of a split where it takes no more than
+    what is left of `memory_bytes`, is computed once and held.
+
     Its sums are the moments of labels and predictions of each target, then losses and their number.
     """
 
@@ -83,6 +87,8 @@ class FineTuning:
     normalise: bool
     targets: list[str]
     accelerator: Accelerator
+    memory_bytes: float = 0
+    held: dict[str, list[Part]] = field(default_factory=dict)  # of a split, one for each clip
 
     name = "fine-tuning"
     goal = "ccc"
@@ -96,11 +102,13 @@ class FineTuning:
         return SUMS * len(self.targets) + 2
 
     def plan(self, epoch: int) -> list[np.ndarray]:
+        """A batch is one step's; where there are several processes, each has a part of it."""
         rng = np.random.default_rng([self.settings["seed"], epoch])
-        return plan_batches(len(self.clips["train"]), self.settings["batch_size"], rng)
+        batches = plan_batches(len(self.clips["train"]), self.settings["batch_size"], rng)
+        return [part for batch in batches for part in np.array_split(batch, self.accelerator.num_processes)]
 
     def load(self, plan: list[np.ndarray], first: int, stop: int) -> Iterator[dict]:
-        return self._load("train", plan, range(first, stop))
+        return self._load("train", plan, self._own(first, stop))
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         head, rate = set(map(id, self.model.head.parameters())), self.settings["learning_rate"]
@@ -114,26 +122,46 @@ class FineTuning:
 
     def learn(self, model: torch.nn.Module, batches: list[dict]) -> torch.Tensor:
         """The gradient of 1 - CCC over all utterances of the batch, whatever of them fits in memory at once."""
-        sums = torch.zeros(self.n_sums, dtype=torch.float64, device=self.accelerator.device)
-        for batch in batches:
-            clips, parts = self._prepare("train", batch)
-            groups = self._group(parts)
-            order = [row for group in groups for row in group]
-            labels, weights = (
-                self._stack([clips[row].labels for row in order]),
-                self._stack([np.float32(clips[row].weight) for row in order]),
-            )
+        (batch,) = batches
+        sums, rank = torch.zeros(self.n_sums, dtype=torch.float64), self.accelerator.process_index
+        seed = torch.initial_seed() * 1009
+        clips, parts = self._prepare("train", batch)
+        groups = self._group(parts)
+        order = [row for group in groups for row in group]
+        own = [self._stack([clips[row].labels for row in order])]
+        own.append(self._stack([np.float32(clips[row].weight) for row in order]))
+        own += self._stack_speakers([parts[row] for row in order])
 
-            def finish(encoded, labels=labels, weights=weights, parts=[parts[row] for row in order]):  # noqa: B006
-                nonlocal sums
-                predictions = self._finish(encoded, parts)
-                loss = ccc_loss(labels, predictions, weights)
-                sums = sums + self._count(labels, predictions, loss.detach())
-                return loss / len(batches)
+        def finish(encoded: torch.Tensor) -> torch.Tensor:
+            nonlocal sums
+            if self.accelerator.num_processes > 1:  # the head sees the same there, and has to draw the same dropout
+                torch.manual_seed(seed - rank * 1009)
+            encoded, labels, weights, *speakers = self._gather([encoded, *own])
+            predictions = self._finish(encoded, speakers)
+            loss = ccc_loss(labels, predictions, weights)
+            sums = self._count(labels, predictions, loss.detach())
+            return loss
 
-            groups = [[parts[row] for row in group] for group in groups]
-            backpropagate(self._encode, finish, groups, torch.initial_seed() * 1009)
+        backpropagate(self._encode, finish, [[parts[row] for row in group] for group in groups], seed)
+        self._add_up_gradients()
         return sums
+
+    def _gather(self, own: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Each of these with what the other processes have of it, in order; gradients reach what is this one's own."""
+        if self.accelerator.num_processes == 1:
+            return own
+        everyone = gather_object([[x.detach().cpu() for x in own]])
+        everyone[self.accelerator.process_index] = own
+        return [torch.cat([x.to(self.accelerator.device) for x in each]) for each in zip(*everyone, strict=True)]
+
+    def _add_up_gradients(self) -> None:
+        """Of what each process computed for its own utterances alone: not of a head that had those of all."""
+        if self.accelerator.num_processes == 1:
+            return
+        same = set() if self.model.reads == "frames" else set(map(id, self.model.head.parameters()))
+        for p in self.model.parameters():
+            if p.requires_grad and id(p) not in same:
+                p.grad = self.accelerator.reduce(torch.zeros_like(p) if p.grad is None else p.grad)
 
     def evaluate(self, model: torch.nn.Module) -> torch.Tensor:
         sums = torch.zeros(self.n_sums, dtype=torch.float64, device=self.accelerator.device)
@@ -162,15 +190,29 @@ class FineTuning:
         return total / count, np.maximum(squares / count - (total / count) ** 2, 0)
 
     def _predict(self, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Labels and predictions of a split, batch by batch."""
-        for clips, parts in self._visit(split):
-            yield self._stack([clip.labels for clip in clips]), self._finish(self._encode(parts), parts)
+        """Labels and predictions of this process's share of a split, batch by batch."""
+        for clips, parts in self._visit(split, shared=True):
+            predictions = self._finish(self._encode(parts), self._stack_speakers(parts))
+            yield self._stack([clip.labels for clip in clips]), predictions
 
-    def _visit(self, split: str) -> Iterator[tuple[list[Clip], list[Part]]]:
-        """All utterances of a split, in batches of like length that fit in memory."""
-        plan = [np.array(group) for group in split_parts(self._lengths(split), self._most)]
-        for batch in self._load(split, plan, range(len(plan))):
-            yield self._prepare(split, batch)
+    def _own(self, first: int, stop: int) -> range:
+        """Of batches `first` to `stop` those of this process."""
+        return range(first + self.accelerator.process_index, stop, self.accelerator.num_processes)
+
+    def _visit(self, split: str, shared: bool = False) -> Iterator[tuple[list[Clip], list[Part]]]:
+        """The utterances of a split, all or this process's share, in batches of like length that fit in memory."""
+        lengths = self._lengths(split)
+        plan, held = [np.array(group) for group in split_parts(lengths, self._most)], {}
+        numbers = self._own(0, len(plan)) if shared else range(len(plan))
+        for batch in self._load(split, plan, numbers):
+            clips, parts = self._prepare(split, batch)
+            yield clips, parts
+            size = sum(lengths) * parts[0].x[0].nbytes
+            if split not in self.held and size <= self.memory_bytes:
+                held |= {row: part.to("cpu") for row, part in zip(batch["rows"].tolist(), parts, strict=True)}
+        if len(held) == len(lengths):
+            self.held[split] = [held[row] for row in range(len(lengths))]
+            self.memory_bytes -= size
 
     @property
     def _most(self) -> int:
@@ -183,12 +225,16 @@ class FineTuning:
         return split_parts([part.n_frames for part in parts], self._most)
 
     def _load(self, split: str, plan: list[np.ndarray], numbers: range) -> Iterator[dict]:
+        if split in self.held:
+            return ({"rows": plan[number]} for number in numbers)
         waves = Waves(self.clips[split], plan, self.settings["crop_seconds"], self.audio, self.normalise)
         workers = WORKERS[self.accelerator.device.type]
         return iter(DataLoader(waves, None, sampler=numbers, num_workers=workers))
 
     def _prepare(self, split: str, batch: dict) -> tuple[list[Clip], list[Part]]:
         clips, parts = [self.clips[split][row] for row in batch["rows"]], []
+        if "waves" not in batch:
+            return clips, [self.held[split][row].to(self.accelerator.device) for row in batch["rows"]]
         for clip, wave in zip(clips, batch["waves"], strict=True):
             own = [None if v is None else self._move(v) for v in (clip.vector, clip.speaker)]
             with self.accelerator.autocast():
@@ -204,12 +250,16 @@ class FineTuning:
         item = self._features(parts)
         return self.model.head(item) if self.model.reads == "frames" else item["features"]
 
-    def _finish(self, encoded: torch.Tensor, parts: list[Part]) -> torch.Tensor:
+    def _finish(self, encoded: torch.Tensor, speakers: list[torch.Tensor]) -> torch.Tensor:
         """The predictions, (utterances, targets), of what was encoded: the head sees all of it at once."""
         if self.model.reads == "frames":
             return encoded
-        own = {} if parts[0].speaker is None else {"speaker": torch.stack([part.speaker for part in parts])}
-        return self.model.head({"features": encoded} | own)
+        return self.model.head({"features": encoded} | ({"speaker": speakers[0]} if speakers else {}))
+
+    def _stack_speakers(self, parts: list[Part]) -> list[torch.Tensor]:
+        """The averaged MFCCs, (utterances, 13), for a head that takes them beside what was encoded; else nothing."""
+        beside = self.model.reads != "frames" and parts[0].speaker is not None
+        return [torch.stack([part.speaker for part in parts])] if beside else []
 
     def _count(self, labels: torch.Tensor, predictions: torch.Tensor, loss: torch.Tensor | None) -> torch.Tensor:
         last = [0.0, 0.0] if loss is None else [float(loss), 1.0]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 
+from ser.config.finetuning import FOLDER
 from ser.evaluation.scoring import ROUNDING
 from ser.files import read_json
 from ser.formats import csv_files
@@ -196,7 +197,10 @@ def collect_histories(histories: Iterable[str]) -> Dataset:
 
 
 def collect_training(logs: dict[str, str]) -> tuple[Dataset, list[str]]:
-    """Training logs of adapted encoders, whatever they measure: one row per step, and the names of the measures."""
+    """Training logs of encoders, whatever they measure: one row per step, and the names of the measures.
+
+    Of fine-tuned encoders, `finetuned/...`, what their head's history has not: the loss and CCC of all targets.
+    """
     rows, measures = [], []
     for encoder, path in logs.items():
         table = pyarrow.csv.read_csv(path)
@@ -204,7 +208,10 @@ def collect_training(logs: dict[str, str]) -> tuple[Dataset, list[str]]:
         names = [n for n in table.column_names if n not in NOT_MEASURED and _is_number(table[n].type)]
         if axis is None:
             continue
-        measures += [name for name in names if name not in measures]
+        shown = {name: name for name in names}
+        if encoder.startswith(f"{FOLDER}/"):
+            shown = {name: f"{name}, fine-tuning" for name in ("loss", "ccc")}
+        measures += [name for name in shown.values() if name not in measures]
         parts = defaultdict(list)
         for row in table.to_pylist():
             parts[row.get("split") or "train"].append(row)
@@ -212,9 +219,9 @@ def collect_training(logs: dict[str, str]) -> tuple[Dataset, list[str]]:
             thinned = points[:: -(-len(points) // CURVE_POINTS)]
             thinned += points[-1:] if thinned[-1] is not points[-1] else []
             rows.extend(
-                {"encoder": encoder, "split": split, "step": row[axis], "measure": name, "value": row[name]}
+                {"encoder": encoder, "split": split, "step": row[axis], "measure": told, "value": row[name]}
                 for row in thinned
-                for name in names
+                for name, told in shown.items()
                 if row[name] is not None
             )
     return group_rows(("measure",), ("encoder", "split", "step", "value"), rows), measures

@@ -28,7 +28,8 @@ class Inputs:
             `label_shift`, `label_shift_correlations`, `utterances`, `rejected`, `protocol` and `provenance`; of a run
             with groups of speakers `group_table`
         choices: choices of k and alpha by ablation
-        cards: the card of each encoder; `training` is the training log of those that were adapted
+        cards: the card of each encoder
+        training: the training log of each encoder that was adapted, or fine-tuned (`finetuned/{ablation}/seed-{seed}`)
         winners: what tuning found best, `.../{ablation}.json`, of each ablation that is `tuned`
         histories: training histories of all ablations and seeds
         labels: labels by split, the training split's first, then the evaluated splits'
@@ -109,7 +110,8 @@ def _describe_run(inputs: Inputs, config: dict, cells: list[dict]) -> dict:
         "rejected": rejected,
         "encoders": encoders,
         "encoder_keys": run.list_keys(encoders),
-        "adapted": list(inputs.training),
+        "adapted": [name for name in inputs.training if not name.startswith(f"{FOLDER}/")],
+        "finetuned": sorted({Path(name).parts[1] for name in inputs.training if name.startswith(f"{FOLDER}/")}),
         "tuned": {name: read_json(path) | {"of": Path(path).stem} for name, path in inputs.winners.items()},
         "cautions": summary.list_cautions(cells, encoders, config["seeds"], rejected["count"]),
         "protocol": read_json(inputs.tables["protocol"])["checked"],

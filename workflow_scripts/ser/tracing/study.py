@@ -94,7 +94,9 @@ class Study:
 def list_files(study: Study, owner: str, method: Method | None, split: str) -> dict[str, list[Path]]:
     """The files on the way from the corpus to a cell, by kind, in the order in which they are made."""
     settings, splits = study.ablations[owner], list(dict.fromkeys(("train", "validation", split)))
-    encoder, adaptation = list_adaptation(study, settings.encoder, splits)
+    models, tuned = study.results / "models" / owner, study.tuned_encoders(owner)
+    with_vectors = tuned if (settings.finetune or {}).get("vectors") == "tuned" else []
+    encoder, adaptation = list_adaptation(study, settings.encoder, splits, with_vectors)
     compared = [path for name in ("train", split) for path in list_compared(study, owner, method, name)]
     enrolled = [study.enrolment_labels(split)] if method and method.enrolment_labels else []
     vectors = dict.fromkeys(splits if settings.reads_speakers else ())
@@ -102,7 +104,6 @@ def list_files(study: Study, owner: str, method: Method | None, split: str) -> d
         vectors |= dict.fromkeys(["train", *sorted(set(study.index["shards"]) - {"train", "validation"})])
     if method and method.similarity == "mfcc":
         vectors |= dict.fromkeys(splits)
-    models, tuned = study.results / "models" / owner, study.tuned_encoders(owner)
     return {
         "manifests": [path for name in splits for path in study.shards("manifests", name, "csv")],
         "encoder": encoder,
@@ -126,8 +127,13 @@ def list_files(study: Study, owner: str, method: Method | None, split: str) -> d
     }
 
 
-def list_adaptation(study: Study, encoder: str, splits: list[str]) -> tuple[list[Path], dict[str, list[Path]]]:
-    """The files of an encoder; those that it was trained further on, and the speakers' vectors it uses, by kind."""
+def list_adaptation(
+    study: Study, encoder: str, splits: list[str], tuned: list[str]
+) -> tuple[list[Path], dict[str, list[Path]]]:
+    """The files of an encoder; those that it was trained further on, and the speakers' vectors it uses, by kind.
+
+    `tuned` are the encoders of seeds that have vectors of their own.
+    """
     folder, options = study.results / "encoders" / encoder, study.encoder(encoder)
     files, made = [folder / "model.safetensors"], {}
     if options["adaptation"] != "none":
@@ -138,8 +144,9 @@ def list_adaptation(study: Study, encoder: str, splits: list[str]) -> tuple[list
             path for name in heard for path in study.shards(f"pseudo_labels/{labels}", name, "parquet")
         ]
     if options["adaptation"] == "papt":
-        kind = f"speaker_embeddings/{encoder}"
-        made["speaker embeddings"] = [path for name in splits for path in study.shards(kind, name, "json")]
+        kinds = [f"speaker_embeddings/{name}" for name in tuned or [encoder]]
+        made["speaker embeddings"] = [p for kind in kinds for name in splits for p in study.shards(kind, name, "json")]
+        files += [study.results / name / "adaptation.safetensors" for name in tuned]
     return files, made
 
 
