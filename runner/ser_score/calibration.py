@@ -42,7 +42,7 @@ class References:
 
 @dataclass(frozen=True)
 class Line:
-    """What calibration does to a speaker's predictions of one seed, `slope * (y - mean) + new_mean`, (targets,) each."""
+    """What calibration does to a speaker's predictions of a seed, `slope * (y - mean) + new_mean`, (targets,) each."""
 
     slope: np.ndarray
     mean: np.ndarray

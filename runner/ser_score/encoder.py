@@ -1,7 +1,7 @@
 """A speech encoder in ONNX: samples of one utterance -> each layer averaged over time, and frames of one.
 
-The front runs over parts of an utterance, the Transformer over the whole of it up to `WHOLE` frames, else over windows of
-`INNER` frames that see `CONTEXT` more on either side: as the workflow does, so that memory does not grow with length.
+The front runs over parts of an utterance, the Transformer over the whole of it up to `WHOLE` frames, else over windows
+of `INNER` frames that see `CONTEXT` more on either side: as the workflow does, and memory does not grow with length.
 """
 
 from collections.abc import Callable

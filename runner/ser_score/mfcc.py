@@ -1,8 +1,8 @@
 """Mel-frequency cepstral coefficients of an utterance, averaged: the same numbers as librosa's, with numpy alone.
 
 librosa's defaults at 16 kHz: frames of 2,048 samples every 512, centred with zeros outside, periodic Hann window, power
-spectrum, 128 triangular bands on Slaney's mel scale with Slaney's area norm, decibels floored at 1e-10 and at 80 dB under
-the utterance's own maximum, orthonormal DCT-II.
+spectrum, 128 triangular bands on Slaney's mel scale with Slaney's area norm, decibels floored at 1e-10 and at 80 dB
+under the utterance's own maximum, orthonormal DCT-II.
 """
 
 import functools

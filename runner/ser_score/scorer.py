@@ -35,6 +35,17 @@ class Enrolled:
 
     samples: list[np.ndarray] = field(default_factory=list)
     labels: list[np.ndarray | None] = field(default_factory=list)  # (targets,) each, where they are known
+    fitted: "Fitted | None" = None  # of these utterances, made when it is first needed
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What is known of a speaker by enrolled utterances; `lines` of the seeds, without a method none."""
+
+    mfcc: np.ndarray
+    vector: np.ndarray | None  # for a personalised encoder
+    method: Method | None
+    lines: list[Line]
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,7 @@ class Scorer:
         own = self._enrolled.setdefault(speaker, Enrolled())
         own.samples.append(prepare(samples, rate, self.bundle.limits))
         own.labels.append(labels)
+        own.fitted = None
 
     def forget(self, speaker: str) -> None:
         """Take all enrolled utterances of a speaker back."""
@@ -118,20 +130,17 @@ class Scorer:
         Raises Rejected for audio that cannot be used.
         """
         samples = prepare(samples, rate, self.bundle.limits)
-        own = self._enrolled.get(speaker, Enrolled())
-        known = own.samples or [samples]
-        mfcc = np.mean([mean_mfcc(each) for each in known], axis=0)
-        vector = self._place(self._average_placing(known))
-        heard = self._hear(samples, mfcc, vector)
-        method = self._choose_method(own)
-        if method is None:
+        own = self._enrolled.get(speaker) or Enrolled()
+        fitted = own.fitted or self._fit_enrolled(own, own.samples or [samples])
+        if own.samples:
+            own.fitted = fitted
+        heard = self._hear(samples, fitted.mfcc, fitted.vector)
+        if fitted.method is None:
             return self._describe(heard.labels, heard.labels, None, [], heard.flags, self._explain(speaker, own))
-        with_labels = method.enrolment_labels
-        kept = [n for n in range(len(own.samples)) if not with_labels or own.labels[n] is not None]
-        before = [self._hear(own.samples[n], mfcc, vector) for n in kept]
-        lines = self._fit_enrolled(method, before, [own.labels[n] for n in kept] if with_labels else None)
-        runs = np.stack([line.apply(labels[None])[0] for line, labels in zip(lines, heard.labels, strict=True)])
-        return self._describe(runs, heard.labels, method, self._name_neighbours(method, lines), heard.flags, "")
+        pairs = zip(fitted.lines, heard.labels, strict=True)
+        runs = np.stack([line.apply(labels[None])[0] for line, labels in pairs])
+        names = self._name_neighbours(fitted.method, fitted.lines)
+        return self._describe(runs, heard.labels, fitted.method, names, heard.flags, "")
 
     def _choose_method(self, own: Enrolled) -> Method | None:
         """The calibration for as many utterances as are enrolled; with labels, if there are as many."""
@@ -149,17 +158,23 @@ class Scorer:
         who = "no speaker is named" if speaker is None else f"{len(own.samples)} utterances of the speaker are enrolled"
         return f"uncalibrated: {who}, and a calibration needs {fewest}"
 
-    def _fit_enrolled(self, method: Method, heard: list[Heard], labels: list | None) -> list[Line]:
-        """The line of each seed, from enrolled utterances as the enrolment protocol takes them."""
-        lines = []
+    def _fit_enrolled(self, own: Enrolled, known: list[np.ndarray]) -> Fitted:
+        """What the enrolment protocol knows of a speaker: a line for each seed, from the utterances that it takes."""
+        mfcc = np.mean([mean_mfcc(samples) for samples in known], axis=0)
+        vector, method = self._place(self._average_placing(known)), self._choose_method(own)
+        if method is None:
+            return Fitted(mfcc, vector, None, [])
+        pairs = list(zip(own.samples, own.labels, strict=True))
+        taken = [pair for pair in pairs if not method.enrolment_labels or pair[1] is not None]
+        heard, lines = [self._hear(samples, mfcc, vector) for samples, _ in taken], []
         for seed in range(len(self.bundle.seeds)):
             mean, std = estimate(np.stack([each.labels[seed] for each in heard]))
-            own = mean, np.nan_to_num(std)
-            kept = own if labels is None else estimate(np.stack(labels))
-            # Enrolled vectors are kept as float16 in the workflow.
+            moments = mean, np.nan_to_num(std)
+            kept = estimate(np.stack([labels for _, labels in taken])) if method.enrolment_labels else moments
+            # The workflow keeps the vectors of single utterances as float16.
             vectors = np.stack([each.fused[seed].astype(np.float16) for each in heard]).astype(float)
-            lines.append(fit(method, seed, self.bundle.references, vectors.sum(axis=0) / len(vectors), own, kept))
-        return lines
+            lines.append(fit(method, seed, self.bundle.references, vectors.mean(axis=0), moments, kept))
+        return Fitted(mfcc, vector, method, lines)
 
     # ---- speakers with all of their audio
 

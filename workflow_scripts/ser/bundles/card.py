@@ -27,21 +27,21 @@ def format_bundle_card(manifest: dict, encoder: dict, choices: list[dict]) -> st
     targets, notes = manifest["targets"], manifest["notes"]
     untrained = UNTRAINED if encoder["weights"] == "random-init" else ""
     tuned = f"\nIt was trained with each head ({describe_method(settings.finetune)}).\n" if settings.finetune else ""
-    labels = "\n".join(
-        f"- {target}: mean {own['mean']:.2f}, standard deviation {own['sd']:.2f}, from {own['low']:g} to {own['high']:g}"
-        for target, own in training["labels"]["targets"].items()
-    )
+    (low, high), seeds = manifest["label_range"], len(manifest["seeds"])
     return f"""# {manifest["name"]}
 
-Scores {", ".join(targets)} of recordings, from {manifest["label_range"][0]:g} to {manifest["label_range"][1]:g}: ablation
-{manifest["ablation"]}, calibration {manifest["calibration"]}, mean over {len(manifest["seeds"])} seeds. For `ser-score`.
+Scores {", ".join(targets)} of recordings, from {low:g} to {high:g}. It is for `ser-score`.
+
+- ablation: {manifest["ablation"]}
+- calibration: {manifest["calibration"]}
+- seeds, over which scores are averaged: {seeds}
 {untrained}
 ## What the scale rests on
 
 {escape_markdown(notes["labels"]) or "The labels of the training corpus, as its listeners gave them."}
 {training["labels"]["utterances"]} labelled utterances of {training["labels"]["speakers"]} speakers:
 
-{labels}
+{_format_labels(training["labels"]["targets"])}
 
 The scale is that corpus': a score says what its listeners would have said of speech like that speech. Other
 microphones, languages and situations move scores; audio unlike the training audio is flagged.
@@ -58,8 +58,8 @@ Intervals hold {manifest["coverage"]:.0%} of the labels of new speakers who are 
 ## Speakers
 
 A calibration compares a speaker with training speakers. They are here as vectors and as means and deviations of their
-labels, without names and in an order that tells nothing of names. Who has the corpus can find them again by computing the
-same vectors: give a bundle to nobody who may not know that they are in it.
+labels, without names and in an order that tells nothing of names. Who has the corpus can find them again by computing
+the same vectors: give a bundle to nobody who may not know that they are in it.
 
 ## Licences
 
@@ -73,12 +73,20 @@ The weights derive from the encoder below, whose licence goes with them, and fro
 {LIMITS}"""
 
 
+def _format_labels(targets: dict[str, dict]) -> str:
+    lines = ["| target | mean | standard deviation | lowest | highest |", "|---|---|---|---|---|"]
+    for target, own in targets.items():
+        lines.append(f"| {target} | {own['mean']:.2f} | {own['sd']:.2f} | {own['low']:g} | {own['high']:g} |")
+    return "\n".join(lines)
+
+
 def _format_choices(manifest: dict, choices: list[dict]) -> str:
-    lines = ["| calibration | seed | target | k | A-CCC |", "|---|---|---|---|---|"]
-    bundled = {method["name"] for method in manifest["calibrations"]}
-    for choice in choices:
-        if choice["calibration"] in bundled and choice["seed"] in manifest["seeds"]:
-            lines.append(
-                f"| {choice['calibration']} | {choice['seed']} | {choice['target']} | {choice['k']} | {choice['a_ccc']:.3f} |"
-            )
+    """The A-CCC of each calibration with what was chosen, averaged over seeds."""
+    lines = ["| calibration | target | A-CCC |", "|---|---|---|"]
+    for name in (method["name"] for method in manifest["calibrations"]):
+        for target in manifest["targets"]:
+            key = name, target
+            own = [c for c in choices if (c["calibration"], c["target"]) == key and c["seed"] in manifest["seeds"]]
+            if own:
+                lines.append(f"| {name} | {target} | {sum(c['a_ccc'] for c in own) / len(own):.3f} |")
     return "\n".join(lines) if len(lines) > 2 else "No calibration was chosen."

@@ -39,7 +39,7 @@ def describe_audio(facts: Iterable[str], speakers: Iterable[str]) -> dict:
 
 
 def _weigh_treble() -> np.ndarray:
-    """(13,): the mean of the bands above 4 kHz minus that of the bands of a telephone, of the spectrum that MFCCs are."""
+    """(13,): the mean of the bands above 4 kHz minus that of a telephone's bands, of the spectrum that MFCCs are."""
     centres = mel_weights().argmax(axis=1) * SAMPLE_RATE / FRAME
     high, low = centres >= TREBLE, (centres >= SPEECH[0]) & (centres <= SPEECH[1])
     order, band = np.arange(N_COEFFICIENTS)[:, None], np.arange(N_MELS)[None, :]
