@@ -46,6 +46,7 @@ class Fitted:
     vector: np.ndarray | None  # for a personalised encoder
     method: Method | None
     lines: list[Line]
+    seen: np.ndarray | None = None  # (W,) of the first seed, that references are compared with
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,15 @@ class Scorer:
         own.labels.append(labels)
         own.fitted = None
 
+    def count_enrolled(self, speaker: str) -> int:
+        """How many utterances of a speaker are enrolled."""
+        return len(self._enrolled[speaker].samples) if speaker in self._enrolled else 0
+
+    def find_vector(self, speaker: str) -> np.ndarray | None:
+        """The vector, (W,), that an enrolled speaker is compared by, of the first seed; None before any score."""
+        own = self._enrolled.get(speaker)
+        return own.fitted.seen if own and own.fitted else None
+
     def forget(self, speaker: str) -> None:
         """Take all enrolled utterances of a speaker back."""
         self._enrolled.pop(speaker, None)
@@ -166,15 +176,16 @@ class Scorer:
             return Fitted(mfcc, vector, None, [])
         pairs = list(zip(own.samples, own.labels, strict=True))
         taken = [pair for pair in pairs if not method.enrolment_labels or pair[1] is not None]
-        heard, lines = [self._hear(samples, mfcc, vector) for samples, _ in taken], []
+        heard, lines, seen = [self._hear(samples, mfcc, vector) for samples, _ in taken], [], []
         for seed in range(len(self.bundle.seeds)):
             mean, std = estimate(np.stack([each.labels[seed] for each in heard]))
             moments = mean, np.nan_to_num(std)
             kept = estimate(np.stack([labels for _, labels in taken])) if method.enrolment_labels else moments
             # The workflow keeps the vectors of single utterances as float16.
             vectors = np.stack([each.fused[seed].astype(np.float16) for each in heard]).astype(float)
-            lines.append(fit(method, seed, self.bundle.references, vectors.mean(axis=0), moments, kept))
-        return Fitted(mfcc, vector, method, lines)
+            seen.append(vectors.mean(axis=0))
+            lines.append(fit(method, seed, self.bundle.references, seen[-1], moments, kept))
+        return Fitted(mfcc, vector, method, lines, seen[0])
 
     # ---- speakers with all of their audio
 
@@ -302,7 +313,7 @@ class Scorer:
             fused.append(found["fused"][0])
         compared = embedded[bundle.compared][0][-1] if bundle.compared else None
         own = mean_mfcc(samples)
-        return Heard(np.stack(labels), np.stack(fused), compared, own, self._flag(samples, own))
+        return Heard(np.stack(labels), np.stack(fused), compared, own, self.flag(samples, own))
 
     def _choose(self, pooled: np.ndarray, frames: np.ndarray | None) -> np.ndarray:
         """What a head takes; frames are thinned evenly where there are more than it was trained with."""
@@ -310,8 +321,8 @@ class Scorer:
             return frames[:: -(-len(frames) // self.bundle.max_frames)]
         return pooled if self.bundle.reads == "layers" else pooled[self.bundle.reads]
 
-    def _flag(self, samples: np.ndarray, mfcc: np.ndarray) -> list[str]:
-        """How the audio is unlike the training audio."""
+    def flag(self, samples: np.ndarray, mfcc: np.ndarray) -> list[str]:
+        """How samples, with their averaged MFCCs, are unlike the training audio."""
         found = {
             "level_db": (measure_level(samples), "quieter", "louder", "dB"),
             "seconds": (len(samples) / RATE, "shorter", "longer", "s"),
