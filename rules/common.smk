@@ -17,6 +17,7 @@ if unserved := explain_unserved():
 
 from ser.config import schema
 from ser.config.ablations import check_primary, resolve_ablations
+from ser.config.bundles import check_bundles
 from ser.config.calibration_methods import (
     check_studied,
     count_enrolled,
@@ -41,13 +42,16 @@ if workflow.modifier.path_modifier.prefix:
 try:
     config = schema.check(config, ROOT / "rules" / "config.schema.yaml")
     ENCODERS = resolve_encoders(config)
-    # Taken out of the config: what is tuned or scored decides nothing but that, and the ablations that are `tuned`.
+    # Taken out of the config: what is tuned, scored or bundled decides nothing but that, and the ablations that are `tuned`.
     GRID = config.pop("tuning")
     ABLATIONS = resolve_tuned(resolve_ablations(config), GRID)
     METHODS = read_methods(config["calibration"]["methods"])
     STUDIED = check_studied(config["evaluation"]["shift_calibration"], METHODS)
     PRIMARY = check_primary(config, ABLATIONS)
     RECORDING_SETS = recordings.check_sets(config.pop("scored"), ABLATIONS, METHODS)
+    BUNDLES = check_bundles(
+        config.pop("bundles"), ABLATIONS, METHODS, config["seeds"]
+    )
     # Jobs read the workflow again, on a cluster on their own node: only the main process looks at the corpus.
     INDEX = (
         index.build(

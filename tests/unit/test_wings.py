@@ -11,6 +11,7 @@ SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
 LIBRARY = SCRIPTS / "ser"
 # Imports run downwards: from a wing to those in later lines, never to another of its own line.
 FLOORS = [
+    {"bundles"},
     {"report", "tracing"},
     {"evaluation"},
     {"finetuning"},
