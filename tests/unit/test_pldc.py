@@ -1,9 +1,11 @@
 """PLDC against the paper's formulas by hand, and its invariances."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +13,8 @@ from ser.statistics.enrolment import rank_utterances
 from ser.statistics.pldc import average_neighbours, fit_line, keep_share, pool_neighbours, weigh_neighbours
 from ser.statistics.similarity import rank_neighbours
 
-SHIFTS = st.sampled_from(["mu", "sigma", "mu_sigma"])
+ROOT = Path(__file__).parents[2]
+SHIFTS = ["mu", "sigma", "mu_sigma"]
 numbers = st.integers(-500, 500).map(lambda n: n / 100)
 predictions = st.lists(numbers, min_size=2, max_size=20, unique=True).map(np.array)
 
@@ -20,6 +23,12 @@ def calibrate(shift, y, target_mean, target_std, alpha=0.0):
     target_mean, target_std = keep_share(alpha, y.mean(), target_mean), keep_share(alpha, y.std(), target_std)
     slope, mean = fit_line(shift, y.mean(), y.std(), target_mean, target_std)
     return slope * (y - y.mean()) + mean
+
+
+def test_no_shift_of_the_schema_goes_untested():
+    schema = yaml.safe_load((ROOT / "rules" / "config.schema.yaml").read_text(encoding="utf-8"))
+    methods = schema["properties"]["calibration"]["properties"]["methods"]
+    assert set(SHIFTS) == set(methods["items"]["properties"]["shift"]["enum"])
 
 
 def test_the_papers_formulas_by_hand():
@@ -35,12 +44,12 @@ def test_the_papers_formulas_by_hand():
     )
 
 
-@given(SHIFTS, predictions)
+@given(st.sampled_from(SHIFTS), predictions)
 def test_own_statistics_are_the_identity(shift, y):
     np.testing.assert_allclose(calibrate(shift, y, y.mean(), y.std()), y, atol=1e-9)
 
 
-@given(SHIFTS, predictions, numbers, st.floats(0, 5))
+@given(st.sampled_from(SHIFTS), predictions, numbers, st.floats(0, 5))
 def test_alpha_1_is_the_identity(shift, y, mean, std):
     np.testing.assert_allclose(calibrate(shift, y, mean, std, alpha=1.0), y, atol=1e-9)
 
