@@ -1,6 +1,6 @@
 """Fine-tuning against the loop that a user would write, and its peak memory at small and large batches.
 
-    python benchmarks/finetune.py [--shape base] [--utterances 16] [--repetitions 2] [--threads 2]
+    python benchmarks/finetune.py [--shape small] [--utterances 16] [--repetitions 2] [--threads 2]
 
 The loop is transformers' HubertModel on padded batches of 8 in random order, its convolutional front frozen, 1 - CCC of
 each batch; both train the whole encoder with a small head on the same made-up waves of 3 to 11 s, in float32, forward
@@ -149,7 +149,7 @@ def measure_memory(batch: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=make_encoder.SHAPES, default="base")
+    parser.add_argument("--shape", choices=make_encoder.SHAPES, default="small")
     parser.add_argument("--utterances", type=int, default=16)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--part", type=float, default=30, help="seconds of audio")
