@@ -107,6 +107,8 @@ def _decode_sndfile(file, limits: Limits) -> tuple[np.ndarray, int]:
             if sound.format not in FORMATS:
                 raise Rejected("cannot be decoded (is no WAV, FLAC, OGG or MP3)")
             _check_header(sound, limits.max_seconds)
+            # After each read soundfile would seek to where it is, and an MP3 loses what goes on from its last frame.
+            sound.seekable = lambda: False
             mono, done = np.empty(sound.frames, np.float32), 0
             size = BLOCK_VALUES // sound.channels
             while len(block := sound.read(min(size, len(mono) - done), dtype="float32", always_2d=True)):

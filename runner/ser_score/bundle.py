@@ -57,6 +57,7 @@ class Bundle:
     placement: Placement | None
     compared: str | None  # the encoder of the similarity `encoder`
     references: References | None
+    similarity: str | None  # by which speakers are compared with them
     calibration: Method | None  # of a speaker's whole audio, or with enrolled utterances; None without
     enrolling: list[Method]  # by the number of utterances
     half_widths: np.ndarray  # (targets,) of uncalibrated scores
@@ -117,6 +118,9 @@ class _Reader:
         _expect(reads in ("layers", "frames") or type(reads) is int, "head reads")
         _expect(speaker in (None, "mfcc"), "head speaker: a newer kind than this version of ser-score knows")
         frames = reads == "frames"
+        for encoder in (encoders[name] for name in of_seed):
+            fits = encoder.frames if frames else reads == "layers" or -encoder.states <= reads < encoder.states
+            _expect(fits, "head reads what its encoder does not give")
         inputs = {"features"} | ({"speaker"} if speaker else set())
         heads = [self._graph(f"heads/seed-{seed}.onnx", inputs, {"labels", "fused"}) for seed in seeds]
         references, compared = self._read_references(len(targets), len(seeds), encoders)
@@ -143,6 +147,7 @@ class _Reader:
             placement=self._read_placement(encoders),
             compared=compared,
             references=references,
+            similarity=manifest["references"]["similarity"] if references else None,
             calibration=next((method for method in methods if method.name == chosen), None),
             enrolling=sorted((method for method in methods if method.enrolment), key=lambda m: m.enrolment),
             half_widths=self._read_widths(plain),
@@ -218,6 +223,8 @@ class _Reader:
         _expect(references is not None and _NAME.fullmatch(name) is not None, "calibrations")
         for key, allowed in CHOICES.items():
             _expect(entry[key] in allowed, f"{name}: {key}")
+        similarity = self.manifest["references"]["similarity"]
+        _expect(entry["similarity"] == similarity, f"{name}: similarity is not the references'")
         points = entry["points"]
         _expect(len(points) == len(self.manifest["seeds"]), f"{name}: points")
         for row in points:

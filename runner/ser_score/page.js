@@ -148,7 +148,7 @@ const enrol = async (what) => {
 const show = (found) => {
   find("result").hidden = false;
   find("heading").textContent = `${found.seconds.toFixed(1)} s, calibration ${found.calibration}`;
-  list("flags", found.flags.map((flag) => `Unlike the training audio: ${flag}.`));
+  list("flags", found.flags.map((flag) => `${flag[0].toUpperCase()}${flag.slice(1)}.`));
   const silent = found.windows.filter((part) => part.reason).map((part) =>
     `${part.start.toFixed(1)} to ${part.end.toFixed(1)} s: ${part.reason}`);
   list("notes", [...found.notes, ...silent]);

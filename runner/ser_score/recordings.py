@@ -68,7 +68,9 @@ def _walk(folder: Path) -> dict[str, tuple[str, Path]]:
 def _read_sheet(sheet: Path, folder: Path) -> dict[str, tuple[str, Path]]:
     try:
         with open(sheet, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            head = file.readline()
+            file.seek(0)
+            rows = list(csv.DictReader(file, delimiter=max(",;\t", key=head.count)))
     except (OSError, csv.Error, UnicodeDecodeError) as error:
         raise UsageError(f"{sheet}: cannot be read as CSV ({error})") from None
     found = {}

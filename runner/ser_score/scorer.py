@@ -266,10 +266,9 @@ class Scorer:
 
     def _average_vectors(self, heard: list[Heard]) -> list[np.ndarray]:
         """The speaker's vector for each seed, of the kind that references have."""
-        similarity = self.bundle.manifest["references"]["similarity"]
-        if similarity == "mfcc":
+        if self.bundle.similarity == "mfcc":
             return [np.mean([each.mfcc for each in heard], axis=0)[1:]] * len(self.bundle.seeds)
-        if similarity == "encoder":
+        if self.bundle.similarity == "encoder":
             mean = np.mean([each.compared.astype(float) for each in heard], axis=0)
             return [mean.astype(np.float32).astype(float)] * len(self.bundle.seeds)
         fused = np.mean([each.fused.astype(float) for each in heard], axis=0)
@@ -307,13 +306,18 @@ class Scorer:
             if bundle.reads_speaker:
                 item["speaker"] = mfcc[None].astype(np.float32)
             found = head(**item)
-            if found["labels"].shape != (1, len(bundle.targets)) or found["fused"].ndim != 2:
+            if found["labels"].shape != (1, len(bundle.targets)) or found["fused"].shape != (1, self._width(found)):
                 raise BundleError("a head makes an array of another shape than it should")
             labels.append(found["labels"][0].astype(float))
             fused.append(found["fused"][0])
         compared = embedded[bundle.compared][0][-1] if bundle.compared else None
         own = mean_mfcc(samples)
         return Heard(np.stack(labels), np.stack(fused), compared, own, self.flag(samples, own))
+
+    def _width(self, found: dict[str, np.ndarray]) -> int:
+        """That of a head's fused vector: the references', if these are compared."""
+        compared = self.bundle.references if self.bundle.similarity == "fused" else None
+        return compared.vectors.shape[2] if compared else found["fused"].shape[-1]
 
     def _choose(self, pooled: np.ndarray, frames: np.ndarray | None) -> np.ndarray:
         """What a head takes; frames are thinned evenly where there are more than it was trained with."""
@@ -338,7 +342,7 @@ class Scorer:
             low, high = self.bundle.audio[key]
             if not low <= value <= high:
                 what = below if value < low else above
-                flags.append(f"{what} than the training audio: {value:.1f} {unit}, there {low:.1f} to {high:.1f}")
+                flags.append(f"{what} than the training audio: {value:.1f} {unit}; that has {low:.1f} to {high:.1f}")
         return flags
 
     # ---- how it is told
