@@ -26,8 +26,7 @@ def add_provenance(made: MadeResults) -> None:
         text = format_rows(["utterance_id", "speaker_id", *made.targets], zip(ids, speakers, *values, strict=True))
         write_text(made.root / f"manifests/{split}/labels.csv", text)
         facts = [
-            dict(zip(COLUMNS, row, strict=True)) | {"duration_s": 2.0, "status": "ok", "reason": ""}
-            for row in rows
+            dict(zip(COLUMNS, row, strict=True)) | {"duration_s": 2.0, "status": "ok", "reason": ""} for row in rows
         ]
         facts[0] |= {"duration_s": None, "status": "rejected", "reason": "silent"}
         write_parquet(made.root / f"audio/{split}/shard-000.parquet", pa.Table.from_pylist(facts, FACTS))
