@@ -9,7 +9,7 @@ from ser.audio.facts import FACTS
 from ser.config.calibration_methods import Method
 from ser.files import sha256, write_json, write_text
 from ser.formats.csv_files import format_rows
-from ser.formats.manifest import Utterance
+from ser.formats.manifest import COLUMNS
 from ser.formats.parquet import read_parquet, write_parquet
 
 
@@ -21,13 +21,12 @@ def add_provenance(made: MadeResults) -> None:
         rows = [
             (u, f"audio/{u}", s, hashlib.sha256(u.encode()).hexdigest()) for u, s in zip(ids, speakers, strict=True)
         ]
-        write_text(made.root / f"manifests/{split}/shard-000.csv", format_rows(Utterance._fields, rows))
+        write_text(made.root / f"manifests/{split}/shard-000.csv", format_rows(COLUMNS, rows))
         values = [labels[target].to_pylist() for target in made.targets]
         text = format_rows(["utterance_id", "speaker_id", *made.targets], zip(ids, speakers, *values, strict=True))
         write_text(made.root / f"manifests/{split}/labels.csv", text)
         facts = [
-            dict(zip(Utterance._fields, row, strict=True)) | {"duration_s": 2.0, "status": "ok", "reason": ""}
-            for row in rows
+            dict(zip(COLUMNS, row, strict=True)) | {"duration_s": 2.0, "status": "ok", "reason": ""} for row in rows
         ]
         facts[0] |= {"duration_s": None, "status": "rejected", "reason": "silent"}
         write_parquet(made.root / f"audio/{split}/shard-000.parquet", pa.Table.from_pylist(facts, FACTS))

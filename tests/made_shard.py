@@ -10,7 +10,7 @@ from ser.encoders import embed
 from ser.files import read_json, sha256, write_json
 from ser.formats import tfrecord
 from ser.formats.csv_files import format_rows
-from ser.formats.manifest import Utterance
+from ser.formats.manifest import COLUMNS
 
 AUDIO = {"min_seconds": 0.2, "max_seconds": 60, "silence_db": -60}
 OPTIONS = {
@@ -47,7 +47,7 @@ class Shard:
             (utterance_id, str(self.path(utterance_id)), speaker, sha256(self.path(utterance_id)))
             for utterance_id, speaker in sorted(self.speakers.items())
         ]
-        (self.folder / "shard-007.csv").write_text(format_rows(Utterance._fields, rows), encoding="utf-8")
+        (self.folder / "shard-007.csv").write_text(format_rows(COLUMNS, rows), encoding="utf-8")
         paths = [self.folder / "pooled.tfrecord"] + [self.folder / "frames.tfrecord"] * frames
         for path in paths:
             path.unlink(missing_ok=True)  # as Snakemake does before a job

@@ -96,12 +96,23 @@ def test_another_scale_is_one_message(tmp_path):
     assert corpus.rows[0].labels == (0.1, 0.5) and corpus.warnings == []
 
 
-def test_a_part_of_the_scale_is_a_warning(tmp_path):
-    rows = [[*row[:3], 1 + n, 3] for n, row in enumerate(ROWS)]
-    settings = write(tmp_path, HEADER, rows)
-    (warning,) = read_corpus(settings).warnings
-    assert "labels here span 1 to 5, a part of corpus.label_range [1, 7]" in warning
-    assert read_corpus(settings | {"label_range": [1, 5]}).warnings == []
+@pytest.mark.parametrize(
+    ("low", "high", "scale", "warned"),
+    [
+        (1, 5, [1, 7], True),
+        (1.2, 4.8, [1, 7], True),
+        (0, 1, [-1, 1], True),
+        (3.5, 5, [1, 7], True),
+        (1, 5, [1, 5], False),
+        (1, 6, [1, 7], False),
+        (2.08, 6.28, [1, 7], False),  # what categories are on a scale
+    ],
+)
+def test_a_part_of_the_scale_is_a_warning(tmp_path, low, high, scale, warned):
+    rows = [[*row[:3], low, high] for row in ROWS]
+    warnings = read_corpus(write(tmp_path, HEADER, rows) | {"label_range": scale}).warnings
+    said = f"{tmp_path}/labels.csv: labels here span {low:g} to {high:g}, a part of corpus.label_range {scale}: set it"
+    assert [warning.split(",")[0] for warning in warnings] == [said.split(",")[0]] * warned
 
 
 @pytest.mark.parametrize("label_range", [[7, 1], [3, 3]])

@@ -24,6 +24,7 @@ from ser.encoders import pretrained
 from ser.encoders.past import describe_audio, read_past
 from ser.files import DataError, sha256
 from ser.formats.encoder_folder import HEAD
+from ser.formats.manifest import Utterance
 from ser.formats.manifest import read as read_manifest
 from ser.optimisation.trainer import Trainer, launch, make_accelerator
 
@@ -98,7 +99,9 @@ def _adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> Non
     hubert, extractor = pretrained.load(folder)
     centroids = read_clusters(sources.clusters)
     heard = {split: _read_utterances(*sources.shards[split]) for split in ("train", "validation")}
-    speakers = sorted({speaker for speaker, *_ in heard["train"]}) if options["adaptation"] == "papt" else []
+    speakers = (
+        sorted({utterance.speaker_id for utterance, _ in heard["train"]}) if options["adaptation"] == "papt" else []
+    )
     clips = _select(heard, _place(speakers, sources.speaker_means))
     if not clips["train"]:
         raise DataError(
@@ -130,7 +133,7 @@ def _adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> Non
         return
     save_head(model, centroids, speakers, places.out_dir / HEAD)
     trainer.write_curve(places.out_dir / "training.csv")
-    own = describe_audio(", ".join(options["splits"]), (clip.sha256 for clip in clips["train"]))
+    own = describe_audio(", ".join(options["splits"]), (clip.utterance.content for clip in clips["train"]))
     pretrained.save(
         model.hubert,
         extractor,
@@ -158,8 +161,8 @@ def _identify(sources: Sources, recipe: Recipe, folder: Path, rest: list) -> str
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _read_utterances(manifest_paths: list[str], label_paths: list[str]) -> list[tuple[str, str, str, np.ndarray]]:
-    """(speaker id, path, SHA-256, labels of the frames) of the utterances of shards, in order of id."""
+def _read_utterances(manifest_paths: list[str], label_paths: list[str]) -> list[tuple[Utterance, np.ndarray]]:
+    """The utterances of shards that have labels, with those of their frames, in order of id."""
     utterances = []
     for manifest, path in zip(manifest_paths, label_paths, strict=True):
         labels = {row[0]: row[1:] for row in read_frame_labels(path)}
@@ -168,7 +171,7 @@ def _read_utterances(manifest_paths: list[str], label_paths: list[str]) -> list[
                 _, digest, frames = labels[utterance.utterance_id]
                 if digest != utterance.sha256:
                     raise DataError(f"{path}: the labels of {utterance.utterance_id} are of other audio; delete it")
-                utterances.append((utterance.speaker_id, utterance.path, digest, frames))
+                utterances.append((utterance, frames))
     return utterances
 
 
@@ -187,8 +190,8 @@ def _select(heard: dict[str, list], rows: dict[str, list[int]]) -> dict[str, lis
     most, clips = max(map(len, rows.values()), default=0), {}
     for split, utterances in heard.items():
         clips[split] = [
-            Clip(path, digest, labels, (rows[speaker] * most)[:most] if rows else [])
-            for speaker, path, digest, labels in utterances
+            Clip(utterance, labels, (rows[utterance.speaker_id] * most)[:most] if rows else [])
+            for utterance, labels in utterances
             if len(labels) >= SHORTEST
         ]
         log.info("%s: %d of %d utterances, the others too short", split, len(clips[split]), len(utterances))

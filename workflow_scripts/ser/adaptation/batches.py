@@ -13,6 +13,7 @@ from ser.adaptation.masked_prediction import draw_spans
 from ser.audio import decode
 from ser.audio.frames import FRAMES_A_SECOND, HOP, WINDOW
 from ser.files import DataError
+from ser.formats.manifest import Utterance
 
 SHORTEST = 20  # frames: a masked span of 10 and something around it to predict it from
 
@@ -21,8 +22,7 @@ SHORTEST = 20  # frames: a masked span of 10 and something around it to predict 
 class Clip:
     """An utterance to train on."""
 
-    path: str
-    sha256: str
+    utterance: Utterance
     labels: np.ndarray  # (frames,) uint16
     speakers: list[int]  # rows of the speaker table: its own, or those of its neighbours; empty without a table
 
@@ -78,8 +78,9 @@ class Crops(torch.utils.data.Dataset):
 
     def _cut(self, clip: Clip, start: int, n_frames: int) -> np.ndarray:
         try:
-            samples, _ = decode.load(clip.path, sha256=clip.sha256, **self.audio)
+            samples, _ = decode.load(**clip.utterance.source, **self.audio)
         except decode.Rejected as reason:
-            raise DataError(f"{clip.path}: {reason}; it was fit for use when its pseudo-labels were made") from None
+            what = f"{clip.utterance.path}: {reason}; it was fit for use when its pseudo-labels were made"
+            raise DataError(what) from None
         wave = samples[start * HOP : (start + n_frames - 1) * HOP + WINDOW]
         return (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7) if self.normalise else wave

@@ -77,20 +77,20 @@ def make_clusters(
         centroids, past = read_clusters(given), past + read_past(Path(given).parent, str(Path(given).parent))
     else:
         features = open_features(encoder_card, options, device, threads)
-        sample, digests = _sample(manifest_paths, features, options["frames"], audio)
-        centroids, past = _fit(sample, options), past + describe_audio("train (clusters)", digests)
+        sample, heard = _sample(manifest_paths, features, options["frames"], audio)
+        centroids, past = _fit(sample, options), past + describe_audio("train (clusters)", heard)
     write_clusters(path, centroids, past)
 
 
 def _sample(manifest_paths: Iterable[str], features: Callable, count: int, audio: dict) -> tuple[np.ndarray, list[str]]:
-    """Frames, (frames, features), and the SHA-256 of the audio files that they are of."""
+    """Frames, (frames, features), and the content of the utterances that they are of."""
     utterances = [utterance for path in manifest_paths for utterance in manifests.read(path)]
     utterances.sort(key=lambda utterance: hashlib.sha256(utterance.utterance_id.encode()).digest())
-    sample, digests, taken = [], [], 0
+    sample, heard, taken = [], [], 0
     with tqdm(total=count, unit="frame", unit_scale=True, desc="sample", mininterval=5) as progress:
         for utterance, samples in _load(utterances, audio):
             sample.append(features(samples))
-            digests.append(utterance.sha256)
+            heard.append(utterance.content)
             taken += len(sample[-1])
             progress.update(len(sample[-1]))
             if taken >= count:
@@ -98,7 +98,7 @@ def _sample(manifest_paths: Iterable[str], features: Callable, count: int, audio
     if not sample:
         raise DataError("pseudo_labels: no audio fit for use to make clusters of")
     log.info("a sample of %d frames of %d utterances", taken, len(sample))
-    return np.concatenate(sample), digests
+    return np.concatenate(sample), heard
 
 
 def _fit(sample: np.ndarray, options: dict) -> np.ndarray:
@@ -146,7 +146,7 @@ def _load(utterances: list[Utterance], audio: dict) -> Iterator[tuple[Utterance,
     """Utterances with their samples, without those that are set aside."""
     for utterance in utterances:
         try:
-            samples, _ = decode.load(utterance.path, sha256=utterance.sha256, **audio)
+            samples, _ = decode.load(**utterance.source, **audio)
         except decode.Rejected as reason:
             log.info("rejected %s: %s", utterance.utterance_id, reason)
         else:

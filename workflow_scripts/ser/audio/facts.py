@@ -30,6 +30,8 @@ FACTS = pa.schema(
         ("reason", pa.string()),  # empty if ok
     ]
 )
+# Of a shard with parts of files also where they are, in seconds of the file; null where the file's own.
+PART_FACTS = FACTS.append(pa.field("start", pa.float64())).append(pa.field("end", pa.float64()))
 ROW_GROUP = 4096  # rows in memory before they are written
 
 
@@ -65,20 +67,22 @@ def measure_shard(
     """
     speakers: dict[str, Speaker] = {}
     limits = {"min_seconds": min_seconds, "max_seconds": max_seconds, "silence_db": silence_db}
-    utterances = tqdm(read(manifest), unit="file", mininterval=5)
-    rows = (_measure(utterance, speakers, limits) for utterance in utterances)
-    with sealed_writer(facts_path, FACTS) as writer:
+    utterances = read(manifest)
+    schema = PART_FACTS if any(utterance.is_part for utterance in utterances) else FACTS
+    progress = tqdm(utterances, unit="file", mininterval=5)
+    rows = (_measure(utterance, speakers, limits) for utterance in progress)
+    with sealed_writer(facts_path, schema) as writer:
         while group := list(itertools.islice(rows, ROW_GROUP)):
-            writer.write_table(pa.Table.from_pylist(group, FACTS))
+            writer.write_table(pa.Table.from_pylist(group, schema))
     write_json(speakers_path, {name: speaker.summary() for name, speaker in sorted(speakers.items())})
 
 
 def _measure(utterance: Utterance, speakers: dict[str, Speaker], limits: dict[str, float]) -> dict:
     """The utterance's row of FACTS; its MFCCs go to its speaker's sums."""
     try:
-        samples, info = load(utterance.path, sha256=utterance.sha256, **limits)
+        samples, info = load(**utterance.source, **limits)
     except Rejected as reason:
-        logging.warning("%s is set aside: %s", utterance.path, reason)
+        logging.warning("%s is set aside: %s", utterance.utterance_id, reason)
         return utterance._asdict() | {"status": "rejected", "reason": str(reason)}
     speakers.setdefault(utterance.speaker_id, Speaker()).add(mean_mfcc(samples), info.duration_s)
     return utterance._asdict() | vars(info) | {"status": "ok", "reason": ""}

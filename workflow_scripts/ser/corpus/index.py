@@ -18,12 +18,12 @@ from ser.corpus.file_hashes import are_as_remembered, find_files, hash_files
 from ser.corpus.layouts import find_layout
 from ser.corpus.recordings import PREFIX, read_recordings
 from ser.corpus.repeats import find_repeats
-from ser.corpus.segments import NONE, format_time
+from ser.corpus.segments import NONE
 from ser.corpus.sheet import Corpus, read_corpus
 from ser.files import DataError, is_linked, read_json, sha256, write_json
 from ser.formats.csv_files import format_rows, read_rows
 from ser.formats.encoder_folder import is_folder, list_files
-from ser.formats.manifest import COLUMNS, PART_COLUMNS, shard_of, write_if_changed
+from ser.formats.manifest import COLUMNS, PART_COLUMNS, format_time, shard_of, write_if_changed
 from ser.statistics.enrolment import rank_utterances
 from ser.text import clean
 

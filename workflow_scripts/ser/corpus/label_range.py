@@ -4,7 +4,9 @@ import math
 
 from ser.files import DataError
 
-_PART = 0.75  # of the scale: labels that span less may be on another
+# Labels may be on another scale if they span less of this one than half, or begin at one end and leave a quarter at the
+# other, as 1 to 5 does of 1 to 7.
+_SPAN, _BEGIN, _LEFT = 0.5, 0.1, 0.25
 
 
 def check_range(label_range: list[float]) -> None:
@@ -44,7 +46,8 @@ def check_scale(rows: list, targets: dict[str, str], label_range: list[float], s
     low, high = min(span[0] for span in spans.values()), max(span[1] for span in spans.values())
     here = f"labels here span {low:g} to {high:g}"
     if lowest <= low and high <= highest:
-        if high - low >= _PART * (highest - lowest):
+        gaps = sorted([(low - lowest) / (highest - lowest), (highest - high) / (highest - lowest)])
+        if sum(gaps) <= 1 - _SPAN and not (gaps[0] <= _BEGIN and gaps[1] >= _LEFT):
             return [], []
         return [], [f"{sheet}: {here}, a part of corpus.label_range {label_range}: set it, if they have another scale"]
     outside = [

@@ -1,6 +1,7 @@
 """The layouts of corpora: which sheet each has, what its columns are called, and which splits it knows."""
 
 import difflib
+import glob
 import itertools
 import posixpath
 from collections.abc import Iterator
@@ -88,10 +89,11 @@ def find_layout(settings: dict) -> Layout:
     elif kind == "audformat" and not own:
         splits = {name: name for name in tables} if isinstance(tables, dict) else splits | {"dev": "validation"}
     sheet = _find_sheet(settings, folder)
-    database = sorted(sheet.parent.glob(f"{sheet.stem}.*")) if kind == "audformat" else [sheet]
+    tables_of = sheet.parent.glob(f"{glob.escape(sheet.stem)}.*") if kind == "audformat" else ()
+    sources = [sheet, *sorted(path for path in tables_of if path.suffix in (".csv", ".parquet", ".pkl"))]
     return Layout(
         sheet,
-        [*database, *([Path(own)] if own else [])],
+        [*sources, *([Path(own)] if own else [])],
         posixpath.join(settings["folder"], settings["audio"] or _AUDIO[kind]),
         names,
         None if own else names["split"],

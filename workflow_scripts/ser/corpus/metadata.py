@@ -30,13 +30,15 @@ def describe_corpus(
         shards[Path(path).parent.name].append(path)
     labels_by_split = {Path(path).name.removesuffix(".parquet"): path for path in labels_paths}
     targets = read_schema(next(iter(labels_by_split.values()))).names[2:]
-    schema = read_schema(next(iter(shards.values()))[0]).append(pa.field("split", pa.string()))
+    schema = pa.unify_schemas([read_schema(path) for paths in shards.values() for path in paths])  # some have parts
+    facts_schema, schema = schema, schema.append(pa.field("split", pa.string()))
     for target in targets:
         schema = schema.append(pa.field(target, pa.float64()))
     rejected = []
     with sealed_writer(utterances_path, schema) as writer:
         for split, paths in sorted(shards.items()):
-            facts = pa.concat_tables([read_parquet(path) for path in paths]).sort_by("utterance_id")
+            found = pa.concat_tables([facts_schema.empty_table(), *map(read_parquet, paths)], promote_options="default")
+            facts = found.sort_by("utterance_id")
             labels = read_parquet(labels_by_split[split])
             rows = find_rows(facts["utterance_id"], labels["utterance_id"].combine_chunks(), labels_by_split[split])
             splits = pa.array([split] * len(facts), pa.string())

@@ -1,13 +1,15 @@
-"""Parts of recordings: an utterance is a file, or what lies between two times of it, in seconds."""
+"""Parts of recordings: an utterance is a file, or what lies between two times in it."""
 
 import math
 import re
 
+from ser.formats.manifest import format_time
 from ser.text import shorten
 
 NONE = (None, None)  # a whole file
 _BLANK = {"", "nan", "nat", "none", "null", "<na>"}
 _CLOCK = re.compile(r"(?:(\d+) days? ?\+?)?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)|(\d+) days?")  # as pandas writes a time
+_NAMED = re.compile(r"(.+)#t=(\d+(?:\.\d+)?)(?:,(\d+(?:\.\d+)?))?", re.S)
 
 Part = tuple[float | None, float | None]  # start and end; None where the file's own
 
@@ -49,6 +51,7 @@ def name_part(file: str, part: Part) -> str:
     return f"{file}#t={start},{end}".removesuffix(",") if start else file
 
 
-def format_time(value: float | None) -> str:
-    """Seconds as short as can be, "" for none."""
-    return "" if value is None else f"{value:.9f}".rstrip("0").rstrip(".")
+def split_part(utterance_id: str) -> tuple[str, float, float | None]:
+    """The file of an utterance's id, and the start and the end of the part that it names."""
+    found = _NAMED.fullmatch(utterance_id)
+    return (found[1], float(found[2]), float(found[3]) if found[3] else None) if found else (utterance_id, 0.0, None)

@@ -32,7 +32,7 @@ def decode_ahead(
         nonlocal held
         with room:
             room.wait_for(lambda: held < HELD_SAMPLES or number <= wanted)
-        samples, _ = decode.load(utterance.path, sha256=utterance.sha256, **audio)
+        samples, _ = decode.load(**utterance.source, **audio)
         with room:
             held += len(samples)
         return samples

@@ -2,9 +2,12 @@
 
 An encoder's card says it in sentences (`heard`), and `heard.txt` beside it names every audio file by its content, so
 that any later run, of the same corpus or of another, can tell whether its test speakers are among those heard.
+Of a part of a file it also says which part, in seconds: `a1b2... 1.5 3.25`, or `a1b2... 1.5 -` to the end.
 """
 
 import hashlib
+import math
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +38,9 @@ class Past:
         write_text(folder / NAME, "".join(f"{line}\n" for line in sorted(self.lines)))
 
 
-def describe_audio(what: str, digests: Iterable[str]) -> Past:
-    """The past of what heard audio files, given by their SHA-256; a digest of these says which corpus it was."""
-    lines = sorted({digest[:DIGITS] for digest in digests})
+def describe_audio(what: str, contents: Iterable[str]) -> Past:
+    """The past of what heard audio (`Utterance.content`); a digest of all says which corpus it was."""
+    lines = sorted({_shorten(content) for content in contents})
     corpus = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGITS]
     return Past((f"{what}: {len(lines)} audio files, {corpus}",), frozenset(lines))
 
@@ -64,9 +67,41 @@ def find_hearing(encoders: dict[str, str], heard: dict[str, str], manifests: Ite
         heard: the `heard.txt` of each encoder
     """
     known = {f"split {Path(path).parent.name}" for path in manifests}
-    known |= {row.sha256[:DIGITS] for path in manifests for row in manifest.read(path) if row.sha256}
-    hearing = {name for name, path in heard.items() if known & _read_lines(path)}
+    known |= {_shorten(row.content) for path in manifests for row in manifest.read(path) if row.sha256}
+    hearing = {name for name, path in heard.items() if _meet(known, _read_lines(path))}
     return [ablation for ablation, encoder in encoders.items() if encoder in hearing]
+
+
+def _shorten(content: str) -> str:
+    digest, *part = content.split(" ", 1)
+    return " ".join([digest[:DIGITS], *part])
+
+
+def _meet(known: set[str], heard: frozenset[str]) -> bool:
+    """Whether two sets of lines have audio in common: a file, or parts of one that overlap."""
+    if known & heard:
+        return True
+    mine, theirs = _list_parts(known), _list_parts(heard)
+    return any(
+        start < other_end and other_start < end
+        for digest in mine.keys() & theirs.keys()
+        for start, end in mine[digest]
+        for other_start, other_end in theirs[digest]
+    )
+
+
+def _list_parts(lines: Iterable[str]) -> dict[str, list[tuple[float, float]]]:
+    """The times that are heard of each file."""
+    parts = defaultdict(list)
+    for line in lines:
+        if not line.startswith("split "):
+            digest, *times = line.split(" ")
+            try:
+                start, end = (math.inf if time == "-" else float(time) for time in times)
+            except ValueError:  # no times, or none that this program wrote: all of the file
+                start, end = 0.0, math.inf
+            parts[digest].append((start, end))
+    return parts
 
 
 def _read_lines(path: str | Path) -> frozenset[str]:

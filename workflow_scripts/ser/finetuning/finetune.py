@@ -188,7 +188,7 @@ def _read_clips(files: Files, ablation: Ablation, targets: list[str]) -> list[Cl
         vectors |= {speaker: np.array(vector, np.float32) for speaker, vector in read_json(path).items()}
     clips = []
     for path in files.facts:
-        table = read_parquet(path, ["utterance_id", "speaker_id", "path", "sha256", "duration_s", "status"])
+        table = read_parquet(path)
         for row in table.filter(pc.equal(table["status"], "ok")).to_pylist():
             if row["utterance_id"] in rows:
                 clips.append(
@@ -200,6 +200,8 @@ def _read_clips(files: Files, ablation: Ablation, targets: list[str]) -> list[Cl
                         labels.values[rows[row["utterance_id"]]].astype(np.float32),
                         vector=vectors.get(row["speaker_id"]),
                         speaker=mfcc.get(row["speaker_id"]),
+                        start=row.get("start"),
+                        end=row.get("end"),
                     )
                 )
     return clips
@@ -253,7 +255,7 @@ def _save(
         merge_adapters(model.hubert),
         extractor,
         places.encoder,
-        read_past(base, card["base"]) + describe_audio("train, with labels", (clip.sha256 for clip in clips["train"])),
+        read_past(base, card["base"]) + describe_audio("train, with labels", (clip.content for clip in clips["train"])),
         weights="finetuned",
         **{key: card[key] for key in ORIGIN if key in card},
         finetuned=recipe.name,

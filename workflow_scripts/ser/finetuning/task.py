@@ -15,6 +15,7 @@ from ser.files import DataError
 from ser.finetuning.gradient_caching import backpropagate, split_parts
 from ser.finetuning.joint_model import JointModel, Part
 from ser.finetuning.loss import SUMS, ccc_loss, ccc_of_sums, sum_moments
+from ser.formats.manifest import name_content
 
 WORKERS = {"cpu": 1, "cuda": 4}  # processes that decode the next batches
 
@@ -31,6 +32,12 @@ class Clip:
     weight: float = 1.0  # in the loss
     vector: np.ndarray | None = None  # (width,) of its speaker, for a personalised encoder; or rows of a trained table
     speaker: np.ndarray | None = None  # (13,) averaged MFCCs, for a head with speaker information
+    start: float | None = None  # s, of a part of the file
+    end: float | None = None
+
+    @property
+    def content(self) -> str:
+        return name_content(self.sha256, self.start, self.end)
 
     def weigh(self, weight: float) -> "Clip":
         return replace(self, weight=weight)
@@ -63,7 +70,7 @@ class Waves(Dataset):
 
     def _read(self, clip: Clip) -> torch.Tensor:
         try:
-            samples, _ = decode.load(clip.path, sha256=clip.sha256, **self.audio)
+            samples, _ = decode.load(clip.path, sha256=clip.sha256, start=clip.start, stop=clip.end, **self.audio)
         except decode.Rejected as reason:
             raise DataError(f"{clip.path}: {reason}; it was fit for use when it was measured: run again") from None
         wave = samples[-self.crop :]

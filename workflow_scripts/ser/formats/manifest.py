@@ -23,9 +23,29 @@ class Utterance(NamedTuple):
     end: float | None = None
 
     @property
-    def part(self) -> dict[str, float | None]:
-        """Which part of the file to decode."""
-        return {"start": self.start, "stop": self.end}
+    def is_part(self) -> bool:
+        return self.start is not None or self.end is not None
+
+    @property
+    def source(self) -> dict:
+        """What to decode, as `audio.decode.load` takes it."""
+        return {"path": self.path, "sha256": self.sha256, "start": self.start, "stop": self.end}
+
+    @property
+    def content(self) -> str:
+        """What is heard, wherever the file is: its SHA-256, and of a part its times in seconds."""
+        return name_content(self.sha256, self.start, self.end)
+
+
+def name_content(sha256: str, start: float | None, end: float | None) -> str:
+    """As `Utterance.content`; an end that is the file's is `-`."""
+    whole = start is None and end is None
+    return sha256 if whole else f"{sha256} {format_time(start) or 0} {format_time(end) or '-'}"
+
+
+def format_time(seconds: float | None) -> str:
+    """Seconds, to a nanosecond, as short as can be; "" for none."""
+    return "" if seconds is None else f"{seconds:.9f}".rstrip("0").rstrip(".")
 
 
 COLUMNS = Utterance._fields[:4]
