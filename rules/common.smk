@@ -30,6 +30,7 @@ from ser.config.similarities import SIMILARITIES
 from ser.config.tuning_grid import resolve_tuned
 from ser.corpus import index, recordings
 from ser.files import DataError
+from ser.formats.encoder_families import check_trainable
 from ser.tracing import sources
 
 # What is made while the workflow is read, and folders that jobs keep for themselves, would not be moved along.
@@ -69,9 +70,14 @@ try:
     for name, ablation in FINETUNED.items():
         folder = Path(ENCODERS[ablation.encoder]["base"])
         if (folder / "config.json").is_file():
+            check_trainable(folder, f"config: ablations: {name!r}: finetune")
             check_encoder(name, ablation, folder)
         if workflow.is_main_process:
             check_size(name, ablation, index.count_labelled("train"))
+    for name, encoder in ENCODERS.items():
+        folder = Path(encoder["base"])
+        if encoder["adaptation"] != "none" and (folder / "config.json").is_file():
+            check_trainable(folder, f"config: encoders: {name!r}: adaptation")
 except DataError as error:
     raise WorkflowError(str(error)) from None
 

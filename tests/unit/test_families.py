@@ -12,10 +12,10 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from ser.encoders import engine, pretrained
 from ser.encoders.engine import Encoder
-from ser.encoders.families import FAMILIES
 from ser.encoders.past import Past
 from ser.encoders.positions import spread_bias
 from ser.files import DataError, read_json
+from ser.formats.encoder_families import FAMILIES
 
 # Few buckets, so that short audio reaches the furthest of them; of data2vec-audio a stack with an even kernel too.
 OWN = {"wavlm": {"num_buckets": 32, "max_bucket_distance": 40}, "data2vec-audio": {"num_conv_pos_embeddings": 3}}

@@ -19,6 +19,7 @@ from ser.audio.frames import HOP, SAMPLE_RATE, WINDOW
 from ser.encoders.past import Past, describe_audio, read_past
 from ser.files import DataError
 from ser.formats import manifest as manifests
+from ser.formats.encoder_families import check_trainable
 from ser.formats.manifest import Utterance
 from ser.formats.parquet import write_parquet
 
@@ -48,6 +49,7 @@ def open_features(encoder_card: str | None, options: dict, device: str, threads:
     from ser.encoders.engine import Encoder
 
     folder, layer = Path(encoder_card).parent, options["layer"]
+    check_trainable(folder, "pseudo_labels")  # frames of masked prediction are the engine's
     encoder = Encoder(folder, device, threads)
     layers = encoder.config["num_hidden_layers"]
     if not -layers - 1 <= layer <= layers:

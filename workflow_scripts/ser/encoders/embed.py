@@ -20,6 +20,8 @@ from tqdm import tqdm
 from ser.audio.frames import SAMPLE_RATE
 from ser.encoders import reuse
 from ser.encoders.decoding import HELD_SAMPLES, decode_ahead
+from ser.encoders.opening import open_encoder
+from ser.encoders.precision import log_saving, resolve_precision
 from ser.files import DataError, atomic, read_json, sha256
 from ser.formats import manifest as manifests
 from ser.formats.manifest import Utterance
@@ -48,6 +50,7 @@ def embed_shard(
     fingerprint: str,
     vectors_path: str | Path | None = None,
     output: bool = False,
+    precision: str = "auto",
 ) -> None:
     """Write a shard's pooled records and, where `frames_path` is given, the frames of layer `frames_layer`.
 
@@ -55,8 +58,8 @@ def embed_shard(
     `reuse_dir` (one folder an encoder and split), records of the last run are taken where the audio's content, the
     encoder, the options and the caller's `fingerprint` (of the code) are the same, and hard links to this run's files
     are left there for the next one. A personalised encoder needs `vectors_path`, the vectors of the shard's speakers
-    (`placement.write_shard`). With `output` the encoder's output is all that is kept (see `Encoder.embed`). Raises
-    DataError where an embedding does not fit `dtype`.
+    (`placement.write_shard`). With `output` the encoder's output is all that is kept (see `Encoder.embed`).
+    `precision` is `auto`, `float32` or `bfloat16`. Raises DataError where an embedding does not fit `dtype`.
     """
     encoder_dir, device = Path(encoder_dir), _resolve(device)
     outputs = {"pooled": Path(pooled_path)} | ({"frames": Path(frames_path)} if frames_path else {})
@@ -73,8 +76,9 @@ def embed_shard(
     shard = Path(manifest).stem
     vectors = read_json(vectors_path) if vectors_path else None
     stash: dict[str, Path] = {}
+    options = [frames_layer, dtype, device, resolve_precision(precision, device)]
     if reuse_dir := reuse.find_folder(reuse_dir):
-        key = _fingerprint(encoder_dir, [frames_layer, dtype, device, audio, fingerprint, vectors, output])
+        key = _fingerprint(encoder_dir, [*options, audio, fingerprint, vectors, output])
         stash = {kind: reuse_dir / f"{shard}-{key}.{kind}.tfrecord" for kind in outputs}
     reusable = _reusable(stash.values(), utterances)
     todo = [utterance for utterance in utterances if utterance.utterance_id not in reusable]
@@ -85,7 +89,9 @@ def embed_shard(
         put = {kind: stack.enter_context(writer(path)) for kind, path in outputs.items()}
         old = _old_records(stash, reusable)
         new = stack.enter_context(
-            contextlib.closing(_embed(todo, encoder_dir, frames_layer, dtype, device, threads, audio, vectors, output))
+            contextlib.closing(
+                _embed(todo, encoder_dir, frames_layer, dtype, device, threads, audio, vectors, output, precision)
+            )
         )
         # both in order of id, as manifests are: merged, they need the memory of one record each
         for records in heapq.merge(old, new, key=lambda records: records["pooled"].utterance_id):
@@ -110,14 +116,15 @@ def _embed(
     audio: dict,
     vectors: dict[str, list[float]] | None,
     output: bool,
+    precision: str,
 ) -> Iterator[Records]:
     """Yield the records of the utterances in order, without the rejected ones."""
     if not utterances:
         return
-    from ser.encoders.engine import Encoder  # torch: 2 s that a job with nothing to embed saves
-
     threads = threads or 1
-    encoder = Encoder(encoder_dir, device, 1)
+    encoder = open_encoder(encoder_dir, device, 1, precision)  # torch: 2 s that a job with nothing to embed saves
+    if precision == "auto" and device == "cpu":
+        log_saving(read_json(encoder_dir / "card.json")["width"])
     decoded = decode_ahead(utterances, audio, DECODE_AHEAD[device], threads)
 
     def embed(batch: Batch) -> list:

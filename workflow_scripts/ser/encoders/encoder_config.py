@@ -13,8 +13,8 @@ import transformers
 from transformers import PreTrainedConfig
 
 from ser.audio.frames import HOP, WINDOW
-from ser.encoders.families import FAMILIES
 from ser.files import DataError, read_json
+from ser.formats.encoder_families import FAMILIES, read_family
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +53,10 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
     Masking in training and layers that are left out by chance are off, whatever the checkpoint was trained with.
     """
-    path = folder / "config.json"
-    if not path.exists():
-        raise DataError(f"{folder}: has no config.json; expected an encoder in Hugging Face format")
+    path, kind = folder / "config.json", read_family(folder)
+    if kind not in FAMILIES:
+        raise DataError(f"{path}: model_type is {kind!r}, expected one of {', '.join(FAMILIES)}")
     values = read_json(path)
-    kind = values.get("model_type") if isinstance(values, dict) else None
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        raise DataError(f"{path}: model_type is {str(kind)[:100]!r}, expected one of {', '.join(FAMILIES)}")
     if values.get("auto_map"):
         log.warning("%s: auto_map names code of the model's own, which is not run", path)
     config_class = getattr(transformers, f"{FAMILIES[kind]}Config")

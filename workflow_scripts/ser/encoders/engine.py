@@ -18,10 +18,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from ser.audio.frames import FRAMES_A_SECOND, HOP, WINDOW
-from ser.encoders.families import is_grouped, is_pre_norm
 from ser.encoders.positions import ConvolutionalPositions, attend, gate, spread_bias
+from ser.encoders.precision import resolve_precision
 from ser.encoders.products import Linear, Norm, unfold
 from ser.files import DataError, check_digests, read_json
+from ser.formats.encoder_families import is_grouped, is_pre_norm
 from ser.formats.encoder_folder import DIGESTS, WEIGHTS
 
 INNER, CONTEXT = 3000, 500  # frames: a minute, seeing 10 s more on either side
@@ -40,26 +41,34 @@ class Embedding:
     n_frames: int  # at 50 Hz
 
 
+def choose(device: str, threads: int | None, precision: str) -> torch.Tensor:
+    """An empty tensor, of the place and type that an encoder computes in.
+
+    `device` is `auto` (CUDA where present, else CPU), `cpu` or `cuda`; `precision` is `auto`, `float32` or `bfloat16`:
+    `auto` is float32 on a CPU, with `threads` threads, and on CUDA bfloat16 (float16 on cards without it).
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DataError(f"device: cuda, but torch {torch.__version__} finds no CUDA device; set cpu or auto")
+    precision = resolve_precision(precision, device)
+    if precision == "auto":
+        precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return torch.empty(0, device=device, dtype=getattr(torch, precision))
+
+
 class Encoder:
     """A frozen encoder from its folder (`config.json`, `preprocessor_config.json`, `model.safetensors`).
 
-    Where `card.json` names a `position`, it is a personalised one (PAPT). `device` is `auto` (CUDA where present, else
-    CPU), `cpu` or `cuda`; CUDA computes in bfloat16 (float16 on cards without it), the CPU in float32 with `threads`
-    threads.
+    Where `card.json` names a `position`, it is a personalised one (PAPT). `device`, `threads` and `precision` are as
+    `choose` takes them. Sums over time, and the norms' and the softmax's own, are in float32 whatever the precision.
     """
 
-    def __init__(self, folder: str | Path, device: str = "auto", threads: int | None = None):
+    def __init__(self, folder: str | Path, device: str = "auto", threads: int | None = None, precision: str = "auto"):
         folder = Path(folder)
-        if threads:
-            torch.set_num_threads(threads)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = torch.float32
-        if device == "cuda" and not torch.cuda.is_available():
-            raise DataError(f"device: cuda, but torch {torch.__version__} finds no CUDA device; set cpu or auto")
-        if device == "cuda":
-            dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        self.like = torch.empty(0, device=device, dtype=dtype)
+        self.like = choose(device, threads, precision)
         self.batch_seconds, self.chunk = BATCH_SECONDS[self.like.device.type], CHUNK[self.like.device.type]
         self.config = config = read_json(folder / "config.json")
         self.normalise = read_json(folder / "preprocessor_config.json")["do_normalize"]
@@ -108,11 +117,12 @@ class Encoder:
             }
             if "num_buckets" in config:
                 kinds = ("linear.weight", "linear.bias", "const")
-                layer["gate"] = [weights[f"{name}.attention.gru_rel_pos_{kind}"].to(self.like) for kind in kinds]
+                own = [weights[f"{name}.attention.gru_rel_pos_{kind}"] for kind in kinds]
+                layer["gate"] = [tensor.to(self.like.device) for tensor in own]  # in float32, as the softmax
             self.layers.append(layer)
         self.bias = None  # of relative positions, (buckets, heads)
         if "num_buckets" in config:
-            self.bias = weights["encoder.layers.0.attention.rel_attn_embed.weight"].to(self.like)
+            self.bias = weights["encoder.layers.0.attention.rel_attn_embed.weight"].to(self.like.device)
 
     @torch.inference_mode()
     def embed(
@@ -280,7 +290,7 @@ class Encoder:
         """Self-attention within each utterance: (all frames, width) -> the same."""
         heads = self.config["num_attention_heads"]
         qkv = layer["qkv"](x).view(len(x), 3, heads, -1)
-        gates = gate(x.view(len(x), heads, -1), *layer["gate"]) if "gate" in layer else x[:, :0]
+        gates = gate(x.float().view(len(x), heads, -1), *layer["gate"]) if "gate" in layer else x[:, :0]
         mixed = []
         for part, own, bias in zip(qkv.split(lengths), gates.split(lengths), biases, strict=True):
             q, k, v = part.permute(1, 2, 0, 3)[:, None]  # (1, heads, frames, head width) each

@@ -27,7 +27,7 @@ class ConvolutionalPositions:
             return
         if config.get("conv_pos_batch_norm", False):
             kinds = ("running_mean", "running_var", "weight", "bias")
-            self.batch_norm = [weights[f"{name}.batch_norm.{kind}"].to(like) for kind in kinds]
+            self.batch_norm = [weights[f"{name}.batch_norm.{kind}"].to(like.device) for kind in kinds]
             weight = weights[f"{name}.conv.weight"]
         else:  # weight norm: g · v / |v|, folded once
             g, v = (weights[f"{name}.conv.parametrizations.weight.original{i}"] for i in (0, 1))
@@ -36,7 +36,7 @@ class ConvolutionalPositions:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         length = len(x)
-        x = x if self.batch_norm is None else F.batch_norm(x, *self.batch_norm)
+        x = x if self.batch_norm is None else F.batch_norm(x.float(), *self.batch_norm).to(x)
         for convolution in self.convolutions:
             x = convolution(x, gelu=not self.stacked)[:length]  # an even kernel makes a frame too many
             x = F.gelu(F.layer_norm(x, x.shape[-1:])) if self.stacked else x
@@ -82,5 +82,6 @@ def attend(
     for first in range(0, n, step):
         some = slice(first, first + step)
         mask = gates[:, :, some, None] * rows[:, some]
+        mask = mask.to(q) if q.is_cuda else mask  # there masks are of the numbers' own type
         parts.append(F.scaled_dot_product_attention(q[:, :, some], k, v, attn_mask=mask, dropout_p=dropout))
     return torch.cat(parts, 2).flip(2)

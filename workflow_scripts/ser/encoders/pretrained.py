@@ -15,14 +15,16 @@ import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors.torch import save_file
-from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
+from transformers import PreTrainedModel, SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
 
+from ser.audio.frames import FRAMES_A_SECOND
 from ser.encoders import past
 from ser.encoders.encoder_config import describe_masking, read_config
-from ser.encoders.families import FAMILIES, is_grouped, is_pre_norm
+from ser.encoders.plain import describe_plain, load_plain, read_plain_config
 from ser.encoders.preprocessor import read_extractor
 from ser.encoders.weights import load_model
 from ser.files import DataError, atomic, name_path, read_json, sha256, write_json, write_text
+from ser.formats.encoder_families import FAMILIES, check_trainable, is_grouped, is_pre_norm, read_family
 from ser.formats.encoder_folder import DIGESTS, INDICES, OTHERS, PICKLED, WEIGHTS, is_folder, list_files
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
     folder, commit = fetch(base, revision)
     model, extractor, unused = _load(folder)
     origin = read_origin(folder)
+    if model.config.model_type not in FAMILIES:
+        log.info("%s: goes the plain way, through transformers' %s", folder, type(model).__name__)
     save(
         model,
         extractor,
@@ -77,11 +81,11 @@ def read_origin(folder: Path) -> dict | None:
 
 
 def save(
-    model: PreTrainedModel, extractor: Wav2Vec2FeatureExtractor, out_dir: str | Path, heard: past.Past, **facts
+    model: PreTrainedModel, extractor: SequenceFeatureExtractor, out_dir: str | Path, heard: past.Past, **facts
 ) -> None:
     """Write an encoder's files, the same bytes for the same model; `facts` open the card, which is written last."""
     out_dir = Path(out_dir)
-    config, shape = model.config, model.config.to_dict()
+    config, shape = model.config, _describe(model, extractor)
     heard.write(out_dir)
     config.architectures, config.dtype = [type(model).__name__], "float32"
     write_text(out_dir / "config.json", config.to_json_string())
@@ -97,29 +101,45 @@ def save(
             "heard": list(heard.told),
             **{key: sha256(out_dir / name) for name, key in DIGESTS.items()},
             "parameters": sum(tensor.numel() for tensor in state.values()),
-            "layers": config.num_hidden_layers,
-            "width": config.hidden_size,
             "family": config.model_type,
-            "architecture": f"{'group' if is_grouped(shape) else 'layer'} norm, "
-            f"{'pre' if is_pre_norm(shape) else 'post'}-layer-norm Transformer",
+            **shape,
             "transformers": transformers.__version__,
         },
     )
 
 
 def load(folder: Path) -> tuple[PreTrainedModel, Wav2Vec2FeatureExtractor]:
-    """The model of a local folder, in evaluation mode, and what its input must be like; errors as in `prepare`."""
+    """The model of a local folder, to be trained further, and what its input must be like; errors as in `prepare`."""
+    check_trainable(folder, str(folder))
     model, extractor, _ = _load(folder)
     return model, extractor
 
 
-def _load(folder: Path) -> tuple[PreTrainedModel, Wav2Vec2FeatureExtractor, list[str]]:
-    """The same, with the parts of the checkpoint that are not of the encoder."""
+def _load(folder: Path) -> tuple[PreTrainedModel, SequenceFeatureExtractor, list[str]]:
+    """The model of a local folder, its feature extractor, and the parts of the checkpoint that are not of it."""
     list_files(folder)
+    if read_family(folder) not in FAMILIES:
+        return load_plain(folder, read_plain_config(folder))
     config = read_config(folder)
     extractor = read_extractor(folder)
     model, unused = load_model(folder, getattr(transformers, f"{FAMILIES[config.model_type]}Model"), config)
     return model, extractor, unused
+
+
+def _describe(model: PreTrainedModel, extractor: SequenceFeatureExtractor) -> dict:
+    """What a card says of a model's shape, and of the way that it goes."""
+    config = model.config
+    if config.model_type not in FAMILIES:
+        return {"way": "plain"} | describe_plain(model, extractor)
+    shape = config.to_dict()
+    return {
+        "way": "engine",
+        "layers": config.num_hidden_layers,
+        "width": config.hidden_size,
+        "frame_rate": FRAMES_A_SECOND,
+        "architecture": f"{'group' if is_grouped(shape) else 'layer'} norm, "
+        f"{'pre' if is_pre_norm(shape) else 'post'}-layer-norm Transformer",
+    }
 
 
 def fetch(base: str, revision: str | None) -> tuple[Path, str | None]:

@@ -72,6 +72,8 @@ def fit_weights(
     """
     prefix, spelled = _find_names(folder, state, expected)
     found = {name: state[spelled[prefix + name]] for name in expected if prefix + name in spelled}
+    if unused := list_unused(folder, state, expected):
+        log.info("%s: left out what is not of the encoder: %s", folder, ", ".join(unused))
     state.clear()
     wrong = [name for name, tensor in found.items() if tensor.shape != expected[name].shape]
     if wrong:
@@ -99,10 +101,7 @@ def list_unused(folder: Path, state: Iterable[str], expected: Iterable[str]) -> 
     prefix, spelled = _find_names(folder, state, expected)
     rest = set(state) - {spelled.get(prefix + name) for name in expected}
     parts = sorted(Counter(name.split(".")[0][:60] for name in rest).items())[:MOST_PARTS]
-    unused = [f"{part} ({count} tensor{'s' * (count > 1)})" for part, count in parts]
-    if unused:
-        log.info("%s: left out what is not of the encoder: %s", folder, ", ".join(unused))
-    return unused
+    return [f"{part} ({count} tensor{'s' * (count > 1)})" for part, count in parts]
 
 
 def _find_names(folder: Path, state: Iterable[str], expected: Iterable[str]) -> tuple[str, dict[str, str]]:

@@ -10,6 +10,10 @@ channels), in where the norms of the Transformer stand, and in how it is told po
     num_buckets           (WavLM) a relative position bias in every attention, gated by what attends
 """
 
+from pathlib import Path
+
+from ser.files import DataError, read_json
+
 # By `model_type`, what transformers' classes begin with; wav2vec2 has XLS-R and MMS too.
 FAMILIES = {
     "hubert": "Hubert",
@@ -29,3 +33,22 @@ def is_pre_norm(config: dict) -> bool:
 def is_grouped(config: dict) -> bool:
     """Whether the front normalises each channel over time, once; else it does each frame over channels, always."""
     return config.get("feat_extract_norm", "layer") == "group"
+
+
+def read_family(folder: Path) -> str:
+    """The `model_type` of an encoder's folder, of one of these families or of another; "" where it has none."""
+    path = folder / "config.json"
+    if not path.exists():
+        raise DataError(f"{folder}: has no config.json; expected an encoder in Hugging Face format")
+    values = read_json(path)
+    kind = values.get("model_type") if isinstance(values, dict) else None
+    return kind[:100] if isinstance(kind, str) else ""
+
+
+def check_trainable(folder: Path, where: str) -> None:
+    """Raise DataError, beginning with `where`, for an encoder that the engine does not run, which trains them."""
+    if (kind := read_family(folder)) not in FAMILIES:
+        raise DataError(
+            f"{where}: an encoder of model_type {kind!r} can be embedded with, but neither pre-trained nor fine-tuned "
+            f"here, nor clustered; take one of {', '.join(FAMILIES)}"
+        )
