@@ -54,3 +54,4 @@ onstart:
         settle_index()
         unlink_reports(workflow.dag)
         forget_forced(workflow.dag)
+        measure_first(workflow.dag)

@@ -45,6 +45,8 @@ try:
     ENCODERS = resolve_encoders(config)
     # Taken out of the config: what is tuned, scored or bundled decides nothing but that, and the ablations that are `tuned`.
     GRID = config.pop("tuning")
+    # How much may be set aside decides nothing of what is made of the rest.
+    MOST_REJECTED = config["audio"].pop("max_rejected_share")
     ABLATIONS = resolve_tuned(resolve_ablations(config), GRID)
     METHODS = read_methods(config["calibration"]["methods"])
     STUDIED = check_studied(config["evaluation"]["shift_calibration"], METHODS)

@@ -2,7 +2,7 @@
 #
 # Needs   results/predictions/…, results/speaker_vectors/… and results/enrolment_vectors/{ablation}/seed-{seed}/{split}.parquet,
 #         results/labels/{split}.parquet, results/encoders/{encoder}/card.json and heard.txt,
-#         results/manifests/{split}/shard-{shard}.csv of test splits; where a method compares them,
+#         results/manifests/{split}/shard-{shard}.csv of test splits, results/metadata/rejected.csv and set_aside.json; where a method compares them,
 #         results/speakers/… and results/encoder_summaries/{encoder}/{split}.parquet; where a method enrols speakers with
 #         labels, results/manifests/{split}/enrolment_labels.csv; with `corpus.groups`,
 #         results/manifests/{split}/groups.csv
@@ -123,6 +123,8 @@ rule check_protocol:
             "results/manifests/{split}/enrolment_labels.csv",
             split=EVALUATED_SPLITS if count_labelled(METHODS) else [],
         ),
+        rejected="results/metadata/rejected.csv",
+        set_aside="results/metadata/set_aside.json",
     output:
         "results/protocol.json",
     log:

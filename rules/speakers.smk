@@ -17,6 +17,7 @@ rule measure_audio:
         "results/benchmarks/measure_audio/{split}/shard-{shard}.tsv"
     conda:
         "../envs/audio.yaml"
+    priority: 1 # what cannot be used is known before the long jobs
     resources:
         mem_mb=1000,
     params:

@@ -15,5 +15,6 @@ check_protocol(
     targets=params.targets,
     policy=params.policy,
     path=snakemake.output[0],
+    rejected=snakemake.input.rejected,
     enrolment_labels={Path(path).parts[-2]: path for path in snakemake.input.enrolment_labels},
 )

@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 
 from ser.audio.containers import Piece, read_tag_size
+from ser.audio.limits import Rejected
 
 _WINDOW = 1 << 20  # bytes read at a time, and that may come without a frame
 _MOST_GAPS = 100  # times that something else may lie between frames
@@ -85,9 +86,11 @@ def walk(file: Piece, start: int = 0) -> list[Run] | None:
         if header is None:
             tag = _measure_tag(file.read_at(place, _LOOK))
             found = place + tag if tag else _find_frame(file, place + 1)
-            if len(head) < 4 or found is None or gaps == _MOST_GAPS:
+            if len(head) < 4 or found is None:
                 return runs
-            place, is_new, is_sure, gaps = found, is_new or tag > 0, False, gaps + 1
+            place, is_new, is_sure, gaps = found, is_new or tag > 0, False, gaps + (tag == 0)
+            if gaps > _MOST_GAPS:
+                raise Rejected(f"damaged: what is no frame lies between its frames in more than {_MOST_GAPS} places")
             continue
         if place + header.size > file.size:
             return runs  # the last one is cut

@@ -4,7 +4,7 @@ import struct
 from dataclasses import dataclass, field
 
 from ser.audio.containers import Piece
-from ser.audio.limits import Span
+from ser.audio.limits import Rejected, Span
 
 _PAGE = struct.Struct("<4sBBqIIIB")
 _FIRST = 2  # the flag of a stream's first page
@@ -45,9 +45,11 @@ def walk(file: Piece) -> tuple[list[Link], bool]:
     while len(head := file.read_at(place, _PAGE.size)) == _PAGE.size:
         if head[:4] != b"OggS":
             window = file.read_at(place, _MOST_JUNK)
-            if (found := window.find(b"OggS")) < 0 or gaps == _MOST_GAPS:
+            if (found := window.find(b"OggS")) < 0:
                 break
             place, gaps = place + found, gaps + 1
+            if gaps > _MOST_GAPS:
+                raise Rejected(f"damaged: what is no page lies between its pages in more than {_MOST_GAPS} places")
             continue
         _, _, flags, granule, _, _, _, segments = _PAGE.unpack(head)
         table = file.read_at(place + _PAGE.size, segments)

@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow.compute as pc
 
 from ser.config.calibration_methods import Method, count_labelled, read_methods
+from ser.corpus.metadata import REJECTED
 from ser.evaluation.calibration_inputs import read_cut
 from ser.evaluation.cells import build_cells
 from ser.evaluation.observations import name_draw
 from ser.files import DataError, read_json, sha256, write_json
+from ser.formats.csv_files import read_table
 from ser.formats.parquet import read_parquet, read_schema
 from ser.formats.utterances import find_rows, find_runs, read_labels, read_values
 from ser.statistics.moments import Policy
@@ -34,6 +36,7 @@ def check_protocol(
     policy: dict,
     path: str,
     enrolment_labels: dict[str, str],
+    rejected: str | None = None,
 ) -> None:
     """Write what was checked, with numbers of speakers and utterances a split; a DataError says what is broken.
 
@@ -42,6 +45,7 @@ def check_protocol(
         choices: the choices file of every ablation
         enrolment_labels: of each split that is scored the file of the labels that calibration may read, if a method
             enrols speakers with labels
+        rejected: the table of utterances that were set aside: they are counted apart, as they are in no other table
     """
     splits = {split: read_parquet(file, columns=["utterance_id", "speaker_id"]) for split, file in labels.items()}
     check_disjoint(splits)
@@ -63,10 +67,8 @@ def check_protocol(
             (name, seed): run for (name, seed, split), run in runs.items() if (name, split) == (ablation, "validation")
         }
         check_scores(file, paths, labels["validation"], ablation, methods, targets, Policy(**policy))
-    sizes = {
-        split: {"speakers": len(pc.unique(table["speaker_id"])), "utterances": len(table)}
-        for split, table in splits.items()
-    }
+    set_aside = {row["utterance_id"] for row in read_table(rejected, REJECTED)} if rejected else set()
+    sizes = {split: count_used(table, set_aside) for split, table in splits.items()}
     read = "calibration read training labels only"
     if enrolment_labels:
         read += ", but for those of utterances that speakers are enrolled with, which are not scored"
@@ -77,6 +79,13 @@ def check_protocol(
         "every calibrated prediction belongs to a speaker of its split",
     ]
     write_json(path, {"splits": sizes, "calibrated_files": len(runs), "checked": checked})
+
+
+def count_used(table, set_aside: set[str]) -> dict[str, int]:
+    """Speakers and utterances of a split that the other tables are made of, and how many utterances are not."""
+    pairs = zip(table["utterance_id"].to_pylist(), table["speaker_id"].to_pylist(), strict=True)
+    speakers = [speaker for utterance, speaker in pairs if utterance not in set_aside]
+    return {"speakers": len(set(speakers)), "utterances": len(speakers), "set_aside": len(table) - len(speakers)}
 
 
 def check_disjoint(splits: dict) -> None:
