@@ -19,9 +19,7 @@ def bundled_methods(
 ):
     """The calibration of a bundle, and the methods that do the same with enrolled utterances."""
     known = {method.name: method for method in METHODS}
-    return list_bundled(
-        known.get(settings["calibration"], Method("none")), METHODS
-    )
+    return list_bundled(known.get(settings["calibration"], Method("none")), METHODS)
 
 
 def placing_encoder(
@@ -29,9 +27,7 @@ def placing_encoder(
 ):
     """The encoder that says whom a new speaker resembles, for a personalised one; else None."""
     encoder = ABLATIONS[ablation].encoder
-    return (
-        ENCODERS[encoder]["similarity"] if encoder in PERSONALISED_ENCODERS else None
-    )
+    return ENCODERS[encoder]["similarity"] if encoder in PERSONALISED_ENCODERS else None
 
 
 def bundle_inputs(

@@ -52,9 +52,7 @@ try:
     STUDIED = check_studied(config["evaluation"]["shift_calibration"], METHODS)
     PRIMARY = check_primary(config, ABLATIONS)
     RECORDING_SETS = recordings.check_sets(config.pop("scored"), ABLATIONS, METHODS)
-    BUNDLES = check_bundles(
-        config.pop("bundles"), ABLATIONS, METHODS, config["seeds"]
-    )
+    BUNDLES = check_bundles(config.pop("bundles"), ABLATIONS, METHODS, config["seeds"])
     # Jobs read the workflow again, on a cluster on their own node: only the main process looks at the corpus.
     INDEX = (
         index.build(

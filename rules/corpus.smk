@@ -76,9 +76,9 @@ rule describe_corpus:
         "results/logs/describe_corpus.log",
     benchmark:
         "results/benchmarks/describe_corpus.tsv"
+    priority: 1
     conda:
         "../envs/audio.yaml"
-    priority: 1
     resources:
         mem_mb=2000,
     params:
@@ -101,9 +101,9 @@ rule check_audio:
         "results/logs/check_audio.log",
     benchmark:
         "results/benchmarks/check_audio.tsv"
+    priority: 1
     conda:
         "../envs/audio.yaml"
-    priority: 1
     resources:
         mem_mb=1000,
     params:

@@ -15,9 +15,9 @@ rule measure_audio:
         "results/logs/measure_audio/{split}/shard-{shard}.log",
     benchmark:
         "results/benchmarks/measure_audio/{split}/shard-{shard}.tsv"
+    priority: 1  # what cannot be used is known before the long jobs
     conda:
         "../envs/audio.yaml"
-    priority: 1 # what cannot be used is known before the long jobs
     resources:
         mem_mb=1000,
     params:

@@ -24,7 +24,6 @@ import soundfile
 import yaml
 from made_audio import encode, make_speech
 from made_corpus import DEFAULTS
-from made_audio import encode, make_speech
 from test_comparison import make_summary
 
 from ser.audio.decode import Rejected, load
