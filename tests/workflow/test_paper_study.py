@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PLUGINS, REPOSITORY, run_snakemake
 from made_corpus import write_utterance
+from project import PLUGINS, REPOSITORY, run_snakemake
 
 pytestmark = pytest.mark.long
 

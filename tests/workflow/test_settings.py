@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from conftest import Project
+from project import Project
 
 MINE = {
     "corpus": {"folder": "corpus"},

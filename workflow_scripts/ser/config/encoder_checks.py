@@ -62,6 +62,5 @@ def check_layers(name: str, encoder: dict, ablations: dict[str, Ablation], pseud
     }
     for where, layer in named.items():
         if isinstance(layer, int) and not -layers - 1 <= layer <= layers:
-            raise DataError(
-                f"config: {where} is {layer}, but encoder {name!r} has layers 0 to {layers} (-1 is the last)"
-            )
+            have = f"encoder {name!r} has layers 0 to {layers} (-1 is the last)"
+            raise DataError(f"config: {where} is {layer}, but {have}")
