@@ -20,6 +20,14 @@ HEARING = {
 }
 
 
+def holds(
+    ready,
+    job,
+):
+    """Whether what is ready to run is this job, or a group with it."""
+    return job in ready.jobs if ready.is_group() else job is ready
+
+
 def measure_first(
     dag,
 ):
@@ -33,7 +41,7 @@ def measure_first(
         if checks and job.rule.name in HEARING:
             dag.depending[checks[0]][job].update()
             dag._n_until_ready[job] += 1
-            dag._ready_jobs -= {each for each in dag._ready_jobs if job in each}
+            dag._ready_jobs -= {each for each in dag._ready_jobs if holds(each, job)}
 
 
 rule build_labels:

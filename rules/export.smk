@@ -3,7 +3,19 @@
 # Needs   results/calibrated/{ablation}/seed-{seed}/{split}.parquet, results/labels/{split}.parquet
 # Makes   results/exported/{ablation}/{calibration}/db.yaml and its tables, where it is asked for
 
+from ser.corpus.audformat import read_usage
+from ser.corpus.layouts import find_layout
+
 EXPORTED = [method.name for method in METHODS if method.neighbours != "random"]
+
+
+def source_usage(
+    wildcards,
+):
+    """What the corpus may be used for, where it is a database that says so."""
+    if config["corpus"]["layout"] != "audformat":
+        return "other"
+    return read_usage(find_layout(config["corpus"]).sheet)
 
 
 rule export_predictions:
@@ -42,6 +54,7 @@ rule export_predictions:
         splits=EVALUATED_SPLITS,
         targets=TARGETS,
         label_range=config["corpus"]["label_range"],
+        usage=source_usage,
     message:
         "Predictions of {wildcards.ablation} with {wildcards.calibration}, in audformat"
     script:

@@ -11,4 +11,5 @@ export_predictions(
     targets=snakemake.params.targets,
     label_range=snakemake.params.label_range,
     header=snakemake.output.header,
+    usage=snakemake.params.usage,
 )

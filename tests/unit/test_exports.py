@@ -6,6 +6,7 @@ import pandas
 import pytest
 from made_results import METHODS, MadeResults
 
+from ser.corpus.audformat import read_usage
 from ser.report.audformat_export import export_predictions
 
 
@@ -36,6 +37,20 @@ def test_audformat_reads_what_was_calibrated(made, tmp_path, calibration):
             found = database[f"predictions.{split}.seed-{seed}"].get()
             assert set(found.index) == set(rows.index) and len(found) == len(rows)
             np.testing.assert_allclose(found, rows.loc[found.index, made.targets], rtol=1e-7)  # float32
+
+
+def test_the_usage_is_that_of_the_source(made, tmp_path):
+    labels, calibrated = {"test": made.labels("test")}, made.seed_files("calibrated", "baseline", "test")
+    source = tmp_path / "source" / "db.yaml"
+    source.parent.mkdir()
+    said = {"research": "research", "commercial": "commercial", "free for all": "other", "null": "other", "[]": "other"}
+    for number, (usage, expected) in enumerate(said.items()):
+        source.write_text(f"name: made\nusage: {usage}\ntables: {{}}\n")
+        header = tmp_path / str(number) / "db.yaml"
+        export_predictions(labels, calibrated, "none", made.targets, [-9, 17], header, read_usage(source))
+        assert audformat.Database.load(header.parent).usage == expected
+    export_predictions(labels, calibrated, "none", made.targets, [-9, 17], tmp_path / "db.yaml")
+    assert audformat.Database.load(tmp_path).usage == "other"  # of a sheet, which says nothing
 
 
 def test_labels_that_are_withheld_are_empty(made, tmp_path):

@@ -32,9 +32,10 @@ SHARDS = ("000", "001")
 SCORED = {"score", "score_groups", "record_provenance", "write_model_cards", "study_label_shift"}
 TABLES = {"check_protocol", *SCORED}
 GROUPED = {"score_groups", "record_provenance", "write_model_cards"}  # whose provenance has the table's digest
-MEASURED = {f"measure_audio {split} {shard}" for split in SPLITS for shard in SHARDS} | {"describe_corpus"}
+DESCRIBED = {"describe_corpus", "check_audio"} | TABLES  # what was set aside is counted before anything is scored
+MEASURED = {f"measure_audio {split} {shard}" for split in SPLITS for shard in SHARDS} | DESCRIBED
 PREPARED = {"prepare_encoder plain", "prepare_encoder framed"}
-LABELS = {f"build_labels {split}" for split in SPLITS} | {"describe_corpus"}
+LABELS = {f"build_labels {split}" for split in SPLITS} | DESCRIBED
 
 
 def embedded(*encoders):
@@ -47,11 +48,11 @@ def features(split, *shards):
     """Everything that is made of the audio of a split's shards."""
     jobs = {f"{EMBED[encoder]} {encoder} {split} {shard}" for encoder in EMBED for shard in shards}
     jobs |= {f"summarise_embeddings {encoder} {split}" for encoder in EMBED if split != "validation"}
-    return jobs | {f"measure_audio {split} {shard}" for shard in shards} | {"describe_corpus"}
+    return jobs | {f"measure_audio {split} {shard}" for shard in shards} | DESCRIBED
 
 
 def labels(split):
-    return {f"build_labels {split}", "describe_corpus"}
+    return {f"build_labels {split}"} | DESCRIBED
 
 
 def scores(split, *ablations):
@@ -213,7 +214,7 @@ CHANGES = [
     Change("calibration.py", lambda p: edit(p, "ser/evaluation/calibration.py"), calibration(*BOTH)),
     Change("tables.py", lambda p: edit(p, "ser/evaluation/tables.py"), SCORED - {"score_groups"}),
     Change("groups.py", lambda p: edit(p, "ser/evaluation/groups.py"), GROUPED),
-    Change("metadata.py", lambda p: edit(p, "ser/corpus/metadata.py"), {"describe_corpus"}),
+    Change("metadata.py", lambda p: edit(p, "ser/corpus/metadata.py"), DESCRIBED),
     Change("label_shift.py", lambda p: edit(p, "ser/evaluation/label_shift.py"), {"study_label_shift"}),
     Change("index.py", lambda p: edit(p, "ser/corpus/index.py"), set()),
     Change("predict_split.py", lambda p: edit(p, "predict_split.py"), scores("test", *BOTH)),

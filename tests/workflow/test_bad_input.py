@@ -114,12 +114,26 @@ def swept(project):
     return project
 
 
+def check_stop(stopped, project):
+    """More than a twentieth was set aside: nothing is embedded, and the console says how to go on."""
+    assert stopped.returncode
+    ran = {job.split()[0] for job in project.reasons}
+    assert {"measure_audio", "describe_corpus", "check_audio"} <= ran and not any("embed" in job for job in ran)
+    for text in ("more was set aside than the config allows", "test: bad/0 bytes.wav: empty file", "to 0.", "Mend"):
+        assert text in stopped.stdout + stopped.stderr
+    assert (project.work / "results/metadata/rejected.csv").is_file()
+
+
 def test_bad_audio_is_set_aside_and_odd_names_stay_names(swept, built):
     before = {
         path for path in swept.folder.rglob("*") if "results" not in path.parts and ".snakemake" not in path.parts
     }
     tables = ("results/metadata/rejected.csv", "results/predictions/base/seed-1/test.parquet")
-    swept.run(*tables, "results/ablation_table.csv")
+    stopped = swept.run("results/ablation_table.csv", check=False)
+    check_stop(stopped, swept)
+    with swept.configure() as config:
+        config["audio"] = {"max_rejected_share": 0.9}
+    console = swept.run(*tables, "results/ablation_table.csv").stderr
     with open(swept.work / tables[0], newline="", encoding="utf-8") as file:
         rejected = {row["utterance_id"]: row["reason"] for row in csv.DictReader(file)}
     expected = {f"bad/{name}": reason for name, (_, reason) in AUDIO.items() if reason}
@@ -130,6 +144,13 @@ def test_bad_audio_is_set_aside_and_odd_names_stay_names(swept, built):
     assert {name: why for name, why in rejected.items() if not re.search(expected[name], why)} == {}
 
     listed = {row["file"] for row in read_sheet(swept.corpus) if row["split"] == "test"}
+    assert console.count("Set aside of split") == 1  # once, and of the only split with such files
+    assert f"Set aside of split test: {len(rejected)} of {len(listed)} utterances (" in console
+    split = read_json(swept.work / "results/protocol.json")["splits"]["test"]
+    assert (split["utterances"], split["set_aside"]) == (len(listed) - len(rejected), len(rejected))
+    with open(swept.work / "results/ablation_table.csv", newline="", encoding="utf-8") as file:
+        counts = {row["n_utterances"] for row in csv.DictReader(file) if row["split"] == "test"}
+    assert counts == {str(split["utterances"])}
     assert set(pq.read_table(swept.work / tables[1])["utterance_id"].to_pylist()) == listed - set(rejected)
     speakers = {}
     for path in (swept.work / "results/speakers/test").iterdir():

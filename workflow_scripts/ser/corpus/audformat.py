@@ -21,6 +21,7 @@ from ser.files import DataError, check_regular
 from ser.formats.parquet import read_parquet
 from ser.text import find_fault, shorten
 
+_USAGES = ("commercial", "other", "research", "restricted", "unrestricted")
 _ZERO = re.compile(r"(0 days ?)?[0:.]*")  # a time of 0 as pandas writes it
 _BLANK = ("", "NaT")
 _FLOAT = re.compile(r"-?\d+\.0")
@@ -36,6 +37,12 @@ class _Texts(yaml.SafeLoader):
         first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+
+def read_usage(header: Path) -> str:
+    """What a database may be used for, in audformat's words; `other` where it does not say so in one of them."""
+    usage = Database(header).header.get("usage")
+    return usage if usage in _USAGES else "other"
 
 
 class Database:

@@ -44,8 +44,8 @@ def check_share(utterances: str, most: float, path: str) -> list[str]:
             *lines,
             "The first of them, and all in results/metadata/rejected.csv:",
             *(f"  {line}" for count in over.values() for line in count["first"]),
-            "Mend or convert these files, or take their rows out of the sheet; or, if the study is sound without them, set "
-            f"audio.max_rejected_share to {_raise(highest)}.",
+            "Mend or convert these files, or take their rows out of the sheet; or, if the study is sound without them, "
+            f"set audio.max_rejected_share to {_raise(highest)}.",
         ]
         raise DataError("\n".join(message))
     write_json(path, counts)

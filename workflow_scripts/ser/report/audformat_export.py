@@ -22,6 +22,7 @@ def export_predictions(
     targets: list[str],
     label_range: list[float],
     header: str | Path,
+    usage: str = "other",
 ) -> None:
     """Write the header (JSON, which is YAML too), and beside it a CSV table of files for each of these:
 
@@ -31,6 +32,7 @@ def export_predictions(
     Args:
         labels: the labels file of each split
         calibrated: calibrated predictions, `.../{ablation}/seed-{seed}/{split}.parquet`
+        usage: what the source of the labels may be used for, in audformat's words; `other` where it does not say
     """
     header = Path(header)
     runs = sorted(find_runs(calibrated).items())
@@ -56,7 +58,7 @@ def export_predictions(
     database = {
         "name": f"{ablation}-{calibration}",
         "source": "internal",
-        "usage": "unrestricted",
+        "usage": usage,
         "description": f"Labels, and predictions of ablation {ablation} with calibration {calibration}",
         "schemes": schemes,
         "splits": {split: {"type": _SPLIT_TYPES.get(split, "test")} for split in labels},
