@@ -20,7 +20,9 @@ def check_base(name: str, encoder: dict) -> None:
             "for a hub id alone: leave it out, or rename the folder if the hub's model is meant"
         )
     if not (base / "config.json").is_file():
-        raise DataError(f"{where}: base {encoder['base']!r} has no config.json; expected a model in Hugging Face format")
+        raise DataError(
+            f"{where}: base {encoder['base']!r} has no config.json; expected a model in Hugging Face format"
+        )
     values = read_json(base / "config.json")
     kind = values.get("model_type") if isinstance(values, dict) else None
     if kind not in KINDS:
@@ -60,4 +62,6 @@ def check_layers(name: str, encoder: dict, ablations: dict[str, Ablation], pseud
     }
     for where, layer in named.items():
         if isinstance(layer, int) and not -layers - 1 <= layer <= layers:
-            raise DataError(f"config: {where} is {layer}, but encoder {name!r} has layers 0 to {layers} (-1 is the last)")
+            raise DataError(
+                f"config: {where} is {layer}, but encoder {name!r} has layers 0 to {layers} (-1 is the last)"
+            )
