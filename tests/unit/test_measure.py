@@ -45,7 +45,7 @@ def run(folder: Path) -> tuple[list[dict], dict]:
 def test_facts_and_speakers_are_those_of_the_files(tmp_path):
     utterances = make_shard(tmp_path)
     facts, speakers = run(tmp_path)
-    assert [(f["utterance_id"], f["path"], f["speaker_id"], f["sha256"]) for f in facts] == utterances
+    assert [(f["utterance_id"], f["path"], f["speaker_id"], f["sha256"]) for f in facts] == [u[:4] for u in utterances]
     assert [f["status"] for f in facts] == ["ok"] * 5 + ["rejected"]
     expected = {}
     for fact, utterance in zip(facts[:5], utterances, strict=False):

@@ -89,6 +89,6 @@ def test_audformat(tmp_path):
 
 def test_names_are_folded_and_matched():
     assert fold_name(" Spk_01 ") == fold_name("spk 1") == "spk1"
-    assert names_nobody("????", set()) and not names_nobody("s?", set())
+    assert names_nobody("????", set()) and not any(names_nobody(name, set()) for name in ("s?", "..", "😀"))
     assert match_names(["3.0", "04", "x"], ["3", "4", "004"]) == {"3": "3", "4": "4", "004": "004", "3.0": "3"}
     assert find_alike({"a": "row 2", "b": "row 3"}, []) == []

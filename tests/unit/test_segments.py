@@ -117,6 +117,11 @@ def test_times_that_cannot_be_are_named(tmp_path, start, end, message):
         read_rows(tmp_path, ("a.wav", "", "1"), ("a.wav", start, end))
 
 
+def test_a_file_that_is_called_as_a_part_of_another_is_named(tmp_path):
+    with pytest.raises(DataError, match="row 3: 'a.wav#t=1,2' is also what row 2 is called; rename a file"):
+        read_rows(tmp_path, ("a.wav", "1", "2"), ("a.wav#t=1,2", "", ""))
+
+
 def test_columns_of_times_can_have_other_names(tmp_path):
     rows = [["a.wav", "a", "train", 1, 7, 1.5], ["b.wav", "b", "validation", 1, 7, ""]]
     settings = write(tmp_path, [*HEADER, "from"], rows)

@@ -1,23 +1,29 @@
 """What a user may do to a finished project: changes of audio, sheet, config and code."""
 
 import os
+from zlib import crc32
 
 from made_corpus import read_sheet, write_sheet, write_utterance
 
 OTHER_LABELS = (2.0, 3.0, 4.0)
 
 
-def replace(project, file, seed=500):
+def write_other(path, file):
+    """Other content for each file: no recording may be of two speakers."""
+    write_utterance(path, OTHER_LABELS, voice=0.5, seed=crc32(file.encode()))
+
+
+def replace(project, file):
     """Give an audio file other content of the same size, with an older modification time."""
     path = project.corpus / "audio" / file
     before = path.stat()
-    write_utterance(path, OTHER_LABELS, voice=0.5, seed=seed)
+    write_other(path, file)
     assert path.stat().st_size == before.st_size
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns - 10**12))
 
 
 def add_utterance(project, file, speaker, split):
-    write_utterance(project.corpus / "audio" / file, OTHER_LABELS, voice=0.5, seed=1000)
+    write_other(project.corpus / "audio" / file, file)
     row = {"file": file, "speaker": speaker, "split": split, "valence": 2, "arousal": 3, "dominance": 4}
     write_sheet(project.corpus, [*read_sheet(project.corpus), row])
 

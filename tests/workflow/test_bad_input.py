@@ -24,8 +24,8 @@ SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
 LABELS = {"valence": 2, "arousal": 3, "dominance": 4}
 
 
-def speech(seconds=0.6, rate=16_000, channels=1):
-    wave = np.random.default_rng(0).normal(0, 0.1, (int(seconds * rate), channels))
+def speech(seconds=0.6, rate=16_000, channels=1, seed=0):
+    wave = np.random.default_rng(seed).normal(0, 0.1, (int(seconds * rate), channels))
     return wave if channels > 1 else wave[:, 0]
 
 
@@ -42,6 +42,13 @@ def with_sample(value):
 
 
 WAV, FLAC = encode(speech()), encode(speech(), kind="FLAC")
+
+
+def another(seed, **options):
+    """A file that is like no other one here: a recording is of one speaker."""
+    return encode(speech(seed=seed), **options)
+
+
 # content, and the reason why it is set aside; None where it is fine
 AUDIO = {
     "0 bytes.wav": (b"", "empty file"),
@@ -64,19 +71,19 @@ AUDIO = {
     "inf.wav": (with_sample(np.inf), "not finite"),
     "1e30.wav": (with_sample(1e30), "not finite, or larger than any audio"),
     "a FLAC.wav": (FLAC, None),
-    "no extension": (WAV, None),
+    "no extension": (another(1), None),
     "8 kHz.wav": (encode(speech(rate=8_000), 8_000), None),
     "192 kHz.wav": (encode(speech(rate=192_000), 192_000), None),
     "8 bits.wav": (encode(speech(), subtype="PCM_U8"), None),
     "24 bits.wav": (encode(speech(), subtype="PCM_24"), None),
     "over 1.wav": (encode(speech() * 50, subtype="FLOAT"), None),
     "6 channels.wav": (encode(speech(channels=6)), None),
-    "Twin.wav": (WAV, None),
-    "twin.wav": (FLAC, None),
-    "😀 ä, 'q\" {shard} %s $HOME *.wav": (WAV, None),
-    "-rf.wav": (WAV, None),
-    "back\\slash.wav": (WAV, None),
-    "n" * 250 + ".wav": (WAV, None),
+    "Twin.wav": (another(2), None),
+    "twin.wav": (another(2, kind="FLAC"), None),
+    "😀 ä, 'q\" {shard} %s $HOME *.wav": (another(3), None),
+    "-rf.wav": (another(4), None),
+    "back\\slash.wav": (another(5), None),
+    "n" * 250 + ".wav": (another(6), None),
 }
 SPEAKERS = [
     "../../evil",
@@ -111,6 +118,7 @@ def swept(project):
     write_sheet(project.corpus, rows)
     with project.configure() as config:
         config["ablations"] = config["ablations"][:1]
+        config["corpus"]["speakers_differ"] = ["anna"]  # from Anna
     return project
 
 

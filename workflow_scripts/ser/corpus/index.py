@@ -275,21 +275,18 @@ def _format_groups(corpus: Corpus, groups: list[str]) -> dict[Path, str]:
 def _format_manifests(utterances: list[tuple[str, Any]], digests: dict[str, str], n_shards: int) -> dict[Path, str]:
     """The text of the manifests of splits' rows: `{path: CSV}`. Those with parts of files alone say which parts."""
     shards: dict[str, str] = {}
-    rows: dict[tuple[str, str], list[tuple]] = defaultdict(list)
-    parts: dict[tuple[str, str], list[tuple]] = defaultdict(list)
+    rows: dict[tuple[str, str], list] = defaultdict(list)
     for split, row in utterances:
         if (shard := shards.get(row.speaker_id)) is None:
             shard = shards[row.speaker_id] = f"shard-{shard_of(row.speaker_id, n_shards):03d}.csv"
-        key = split, shard
-        rows[key].append((row.utterance_id, row.path, row.speaker_id, digests[row.path]))
-        parts[key].append((row.start, row.end))
+        rows[split, shard].append(row)
     texts = {}
     for key, found in rows.items():
-        columns = COLUMNS
-        if any(part != NONE for part in parts[key]):
-            columns = PART_COLUMNS
-            found = [(*row, *map(format_time, part)) for row, part in zip(found, parts[key], strict=True)]
-        texts[FOLDER.joinpath(*key)] = format_rows(columns, found)
+        columns, cells = COLUMNS, [(row.utterance_id, row.path, row.speaker_id, digests[row.path]) for row in found]
+        if any((row.start, row.end) != NONE for row in found):
+            times = [(format_time(row.start), format_time(row.end)) for row in found]
+            columns, cells = PART_COLUMNS, [(*cell, *time) for cell, time in zip(cells, times, strict=True)]
+        texts[FOLDER.joinpath(*key)] = format_rows(columns, cells)
     return texts
 
 

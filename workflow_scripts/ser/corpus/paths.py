@@ -21,7 +21,7 @@ class Folder:
     """A folder of audio files. Paths are relative to it, with slashes."""
 
     def __init__(self, folder: str):
-        self.path = folder
+        self.path, self._prefix = folder, posixpath.join(folder, "")
         self.name = os.path.basename(os.path.abspath(folder))
         self.roots = {os.path.abspath(folder), os.path.realpath(folder)}
 
@@ -40,11 +40,11 @@ class Folder:
         return path
 
     def join(self, path: str) -> str:
-        return posixpath.join(self.path, path)
+        return self._prefix + path
 
     def relate(self, place: str) -> str:
         """What `join` was given."""
-        return place.removeprefix(self.join(""))
+        return place.removeprefix(self._prefix)
 
     def find(self, path: str) -> str | None:
         """The one file that a path means which is not on disk as it is written; None if there is none, or several.

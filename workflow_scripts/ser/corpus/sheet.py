@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +12,7 @@ from ser.corpus.cells import SHOWN, raise_problems
 from ser.corpus.label_range import check_range, check_scale, parse_label
 from ser.corpus.layouts import Layout, find_layout
 from ser.corpus.paths import Folder
-from ser.corpus.segments import name_part, parse_part
+from ser.corpus.segments import NONE, name_part, parse_part
 from ser.corpus.speaker_splits import SpeakerSplits
 from ser.corpus.speakers import find_alike, names_nobody
 from ser.files import DataError
@@ -94,7 +96,7 @@ def read_corpus(settings: dict) -> Corpus:
             problems.append(f"{where}: {columns['file']} {error}")
             continue
         try:
-            part = parse_part(start, end)
+            part = parse_part(start, end) if start or end else NONE
         except ValueError as error:
             problems.append(f"{where}: {shorten(file)} {error}")
             continue
@@ -127,7 +129,8 @@ def read_corpus(settings: dict) -> Corpus:
         labels = tuple(map(parse_label, label_cells))
         if None in labels:
             problems += _check_labels(where, layout, settings["label_range"], split, label_cells, labels)
-        utterance = name_part(path if file.startswith("/") else file, part)  # an id tells no machine's folders
+        utterance = path if file.startswith("/") else file  # an id tells no machine's folders
+        utterance = name_part(utterance, part) if part != NONE else utterance
         place = corpus.folder.join(path)
         corpus.rows.append(Row(line, utterance, place, speaker, split, labels, group_cells, *part))
     places = {speaker: f"{name}, row {line}" for speaker, (_, line) in speakers.items()}
@@ -137,7 +140,12 @@ def read_corpus(settings: dict) -> Corpus:
         corpus.rows, {target: columns[target] for target in layout.targets}, settings["label_range"], name
     )
     problems += wrong
-    corpus.rows.sort(key=lambda row: row.utterance_id)
+    corpus.rows.sort(key=attrgetter("utterance_id"))
+    problems += [
+        f"{name}, row {row.line}: {row.utterance_id!r} is also what row {other.line} is called; rename a file"
+        for other, row in pairwise(corpus.rows)
+        if row.utterance_id == other.utterance_id
+    ]
     problems += _check_withheld(corpus, layout)
     problems += _group_speakers(corpus, layout)
     raise_problems(problems)

@@ -14,8 +14,8 @@ _WHOLE_NUMBER = re.compile(r"(\d+)\.0*")
 
 
 def names_nobody(name: str, unknown: set[str]) -> bool:
-    """Whether an id is one of `unknown` (in lower case), or has neither a letter nor a digit: "", "-", "????"."""
-    return name.casefold() in unknown or not any(map(str.isalnum, name))
+    """Whether an id is one of `unknown` (in lower case), or nothing but hyphens and question marks, if that."""
+    return name.casefold() in unknown or not name.strip("-–—?")
 
 
 def fold_name(name: str) -> str:
