@@ -72,9 +72,9 @@ def check_layers(
 
 def _count_layers(folder: Path) -> int | None:
     """How many layers the encoder in a folder has; None where its files do not say it plainly."""
-    name, key = ("card.json", "layers") if (folder / "card.json").is_file() else ("config.json", "num_hidden_layers")
-    if name == "config.json" and read_family(folder) not in FAMILIES:
-        return None
-    values = read_json(folder / name)
-    layers = values.get(key) if isinstance(values, dict) else None
-    return layers if isinstance(layers, int) else None
+    files = {"card.json": "layers"} | ({"config.json": "num_hidden_layers"} if read_family(folder) in FAMILIES else {})
+    for name, key in files.items():
+        values = read_json(folder / name) if (folder / name).is_file() else None
+        if isinstance(values, dict) and isinstance(values.get(key), int):
+            return values[key]
+    return None
