@@ -9,13 +9,14 @@
 # there: Snakemake's linter takes a file for mixed up where it finds functions beside rules, in one line.)
 
 import re
+import sys
 
 from ser.python_version import explain_unserved
 
 if unserved := explain_unserved():
     raise WorkflowError(unserved)
 
-from ser.config import schema
+from ser.config import early_checks, schema
 from ser.config.ablations import check_primary, resolve_ablations
 from ser.config.bundles import check_bundles
 from ser.config.calibration_methods import (
@@ -30,6 +31,7 @@ from ser.config.similarities import SIMILARITIES
 from ser.config.tuning_grid import resolve_tuned
 from ser.corpus import index, recordings
 from ser.files import DataError
+from ser.formats import encoder_checks
 from ser.formats.encoder_families import check_trainable
 from ser.tracing import sources
 
@@ -40,8 +42,13 @@ if workflow.modifier.path_modifier.prefix:
         "(snakemake --directory FOLDER)"
     )
 
+# What a job of several on a cluster's node has to give away (profiles/slurm): one at a time, whatever the node has.
+if not workflow.is_main_process:
+    workflow.register_resource("in_turn", 1)
+
 try:
     config = schema.check(config, ROOT / "rules" / "config.schema.yaml")
+    TARGETS = config["corpus"]["targets"]
     ENCODERS = resolve_encoders(config)
     # Taken out of the config: what is tuned, scored or bundled decides nothing but that, and the ablations that are `tuned`.
     GRID = config.pop("tuning")
@@ -51,8 +58,15 @@ try:
     METHODS = read_methods(config["calibration"]["methods"])
     STUDIED = check_studied(config["evaluation"]["shift_calibration"], METHODS)
     PRIMARY = check_primary(config, ABLATIONS)
-    RECORDING_SETS = recordings.check_sets(config.pop("scored"), ABLATIONS, METHODS)
+    SCORED = config.pop("scored")
+    RECORDING_SETS = recordings.check_sets(SCORED, ABLATIONS, METHODS)
     BUNDLES = check_bundles(config.pop("bundles"), ABLATIONS, METHODS, config["seeds"])
+    early_checks.check_heads(ABLATIONS, GRID)
+    for name in ENCODERS:
+        encoder_checks.check_base(name, ENCODERS[name])
+        encoder_checks.check_layers(name, ENCODERS, ABLATIONS, config["pseudo_labels"])
+    if workflow.is_main_process:
+        early_checks.check_targets(sys.argv[1:], ABLATIONS, GRID, SCORED)
     # Jobs read the workflow again, on a cluster on their own node: only the main process looks at the corpus.
     INDEX = (
         index.build(
@@ -68,21 +82,26 @@ try:
     # Ablations whose encoder is trained with the head: what can be known of it before work is checked here.
     FINETUNED = {n: ablation for n, ablation in ABLATIONS.items() if ablation.finetune}
     for name, ablation in FINETUNED.items():
-        folder = Path(ENCODERS[ablation.encoder]["base"])
-        if (folder / "config.json").is_file():
+        if folder := encoder_checks.find_folder(ablation.encoder, ENCODERS):
             check_trainable(folder, f"config: ablations: {name!r}: finetune")
             check_encoder(name, ablation, folder)
         if workflow.is_main_process:
             check_size(name, ablation, index.count_labelled("train"))
     for name, encoder in ENCODERS.items():
-        folder = Path(encoder["base"])
-        if encoder["adaptation"] != "none" and (folder / "config.json").is_file():
+        folder = encoder_checks.find_folder(name, ENCODERS)
+        if encoder["adaptation"] != "none" and folder:
             check_trainable(folder, f"config: encoders: {name!r}: adaptation")
+    # Methods that enrol may choose of nothing; the others choose k by the A-CCC of validation speakers.
+    if workflow.is_main_process and any(not each.enrolment for each in METHODS):
+        index.check_validation(
+            TARGETS,
+            config["evaluation"]["min_utterances"],
+            config["evaluation"]["constant_labels"],
+        )
 except DataError as error:
     raise WorkflowError(str(error)) from None
 
 SEEDS = config["seeds"]
-TARGETS = config["corpus"]["targets"]
 # Wanted where the config names groups of speakers.
 GROUP_TABLES = ["results/group_table.csv"] if config["corpus"]["groups"] else []
 TEST_SPLITS = INDEX.test_splits

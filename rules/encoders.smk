@@ -36,6 +36,7 @@ rule prepare_encoder:
         "results/benchmarks/prepare_encoder/{encoder}.tsv"
     wildcard_constraints:
         encoder=one_of(set(ENCODERS) - ADAPTED_ENCODERS),
+    priority: 1  # what cannot be used is to be known before hours of other work
     conda:
         "../envs/encoder.yaml"
     resources:

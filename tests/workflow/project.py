@@ -82,6 +82,7 @@ def _snakemake(arguments: list[str], folder: Path, environment: dict, outputs: l
     os.environ.update(environment)
     os.chdir(folder)
     tempfile.tempdir = None  # TMPDIR may be another
+    sys.argv = ["snakemake", *arguments]
     from snakemake.cli import main
 
     main(arguments)

@@ -1,5 +1,11 @@
 """Settings as users give them: which files the config is, and what is known before any work."""
 
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+
 import pytest
 import yaml
 from project import Project
@@ -9,6 +15,7 @@ MINE = {
     "encoders": {"other": {"base": "encoders/plain"}},
     "ablations": [{"name": "a"}],
     "baseline": "a",
+    "evaluation": {"min_utterances": 2},
 }
 MODULE = """
 module ser:
@@ -50,3 +57,34 @@ def test_a_config_that_is_named_stands_in_the_place_of_the_folder_s_own(fresh):
     outer.write_text(MODULE.format(snakefile=fresh.checkout / "Snakefile"))
     jobs, said = plan(fresh, "--configfile", *both, "--config", "seeds=[3]", snakefile=outer)
     assert {"train_ablation a", "embed_shard plain train 001"} <= jobs and "without config.yaml" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--config", "encoders={plain: {frames_layer: 30}}", "--", *TARGETS],
+            "frames_layer is 30, but encoder 'plain' has",
+        ),
+        (["--config", "evaluation={min_utterances: 9}", "--", *TARGETS], "no validation speaker has 9 utterances"),
+        (["--", "results/tuning/base.csv"], "results/tuning/base: the config has no section tuning"),
+    ],
+)
+def test_what_cannot_be_is_known_while_planning(fresh, arguments, message):
+    done = fresh.run("--dry-run", *arguments, check=False)
+    assert done.returncode and message in done.stdout + done.stderr
+
+
+def test_python_may_lie_under_a_path_with_a_space(fresh, tmp_path):
+    """A script's Python, and that of a group's job, which reads the workflow again: with the config that was named."""
+    place = tmp_path / "my projects" / "venv"
+    venv.create(place, symlinks=True)
+    packages = sysconfig.get_path("purelib", vars={"base": str(place), "platbase": str(place)})
+    with open(os.path.join(packages, "those of this one.pth"), "w", encoding="utf-8") as file:
+        file.writelines(f"{path}\n" for path in sys.path if path.endswith("-packages"))
+    command = [place / "bin" / "python", "-m", "snakemake", "--snakefile", fresh.checkout / "Snakefile"]
+    command += ["--directory", fresh.work, "--configfile", fresh.folder / "mine.yaml", "--cores", "1"]
+    command += ["--groups", "build_labels=one", "--", "results/labels/test.parquet"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (fresh.work / "results/labels/test.parquet").is_file()

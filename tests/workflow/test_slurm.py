@@ -78,15 +78,17 @@ def test_the_same_bytes_as_on_one_machine(built, project, cluster):
     remove(project, "embeddings/plain/test", "encoder_summaries/plain/test.parquet", "calibration", "calibrated")
     remove(project, "protocol.json", "ablation_table.csv", "metadata")
     submit(project)
-    jobs = [line.split("|") for line in cluster.ask("squeue", "-h", "-t", "all", "-o", "%k|%T|%N|%l").splitlines()]
-    assert {state for _, state, _, _ in jobs} == {"COMPLETED"}
-    assert {node for rule, _, node, _ in jobs if rule.startswith("rule_embed_shard_")} == {NODES[0]}
+    jobs = [line.split("|") for line in cluster.ask("squeue", "-h", "-t", "all", "-o", "%k|%T|%N|%C|%m").splitlines()]
+    assert {state for _, state, *_ in jobs} == {"COMPLETED"}
+    assert {node for rule, _, node, *_ in jobs if rule.startswith("rule_embed_shard_")} == {NODES[0]}
     groups = sorted(rule for rule, *_ in jobs if "calibrat" in rule or "score" in rule)
     assert groups == [
         "rule_calibration_calibrate_choose_calibration",
         "rule_calibration_calibrate_choose_calibration",
         "rule_tables_check_protocol_score_score_groups_study_label_shift",
     ]
+    # One of them at a time: three tables at once would ask for three CPUs, which these nodes do not have.
+    assert {(cpus, memory) for rule, *_, cpus, memory in jobs if rule in groups} == {("1", "2000M"), ("1", "4000M")}
     assert project.artefacts() == built.artefacts()
     project.expect_plan(set())
 
@@ -168,6 +170,12 @@ def test_the_profile_names_rules():
     rules = set(re.findall(r"^(?:use rule \w+ as |rule )(\w+)", text, re.M))
     assert set(PROFILE["set-resources"]) | set(PROFILE["groups"]) <= rules
     assert {"measure_audio", "embed_shard", "train_ablation"} <= set(PROFILE["set-resources"])
+
+
+def test_jobs_of_a_group_take_turns():
+    """Side by side they would ask for the CPUs and the memory of all: on a small node they would wait for ever."""
+    assert "in_turn=1" in PROFILE["resources"] and "in_turn=local" in PROFILE["set-resource-scopes"]
+    assert [rule for rule in PROFILE["groups"] if PROFILE["set-resources"][rule].get("in_turn") != 1] == []
 
 
 def test_the_plugin_is_the_one_of_the_profile():

@@ -35,8 +35,6 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
                 f"{where}: speaker is {ablation.speaker!r} but fusion is {ablation.fusion!r}; "
                 "either both are 'none' or neither is"
             )
-        if ablation.reads_frames:
-            check_heads(ablation.units, where)
         if ablation.reads_frames and ablation.layer is not None:
             raise DataError(
                 f"{where}: a transformer head reads the frames of encoders.{ablation.encoder}.frames_layer; "
@@ -54,15 +52,6 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
     if config["baseline"] not in ablations:
         raise DataError(f"config: baseline: {config['baseline']!r} is none of the ablations: {', '.join(ablations)}")
     return ablations
-
-
-def check_heads(units: dict, where: str) -> None:
-    """Raise DataError, beginning with `where`, for a transformer head whose attention heads do not divide its width."""
-    if units["width"] % units["attention_heads"]:
-        raise DataError(
-            f"{where}: a transformer head's attention_heads divide its width, but heads.transformer has width "
-            f"{units['width']} and attention_heads {units['attention_heads']}"
-        )
 
 
 def check_primary(config: dict, ablations: dict[str, Ablation]) -> str:

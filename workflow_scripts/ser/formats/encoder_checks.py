@@ -1,0 +1,80 @@
+"""What an encoder that is here already says of the config, before any work.
+
+Its configuration is read as plain JSON: transformers would take seconds of every plan.
+"""
+
+from pathlib import Path
+
+from ser.config.ablation import Ablation
+from ser.files import DataError, read_json
+from ser.formats.encoder_families import FAMILIES, read_family
+
+MADE = Path("results/encoders")
+
+
+def check_base(name: str, encoder: dict) -> None:
+    """Raise DataError for a local folder that has a revision, or does not say what kind of model it is."""
+    where, base = f"config: encoders.{name}", Path(encoder["base"])
+    if not base.is_dir():
+        return
+    if encoder["revision"] is not None:
+        raise DataError(
+            f"{where}: base {encoder['base']!r} is a local folder, and revision {encoder['revision']!r} has a meaning "
+            "for a hub id alone: leave it out, or rename the folder if the hub's model is meant"
+        )
+    try:
+        kind = read_family(base)
+    except DataError as error:
+        raise DataError(f"{where}.base: {error}") from None
+    if not kind:
+        raise DataError(f"{where}.base: {base / 'config.json'}: has no model_type, as in {', '.join(FAMILIES)}")
+
+
+def find_folder(name: str, encoders: dict[str, dict]) -> Path | None:
+    """A folder with an encoder's `config.json`, if it is here: a local base, or what was made of a hub's model."""
+    origin = [encoders[name]["base"], encoders[name]["revision"]]
+    if Path(origin[0]).is_dir():
+        return Path(origin[0])
+    for other, encoder in encoders.items():
+        made = MADE / other
+        if [encoder["base"], encoder["revision"]] == origin and (made / "config.json").is_file():
+            card = read_json(made / "card.json") if (made / "card.json").is_file() else {}
+            if [card.get("base"), card.get("revision")] == origin:  # and of no earlier config
+                return made
+    return None
+
+
+def check_layers(
+    name: str, encoders: dict[str, dict], ablations: dict[str, Ablation], pseudo_labels: dict[str, dict]
+) -> None:
+    """Raise DataError for a layer that is none of an encoder's, wherever the config names one; not if it is not here.
+
+    Layer 0 is the input of the first layer, -1 the last.
+    """
+    encoder, folder = encoders[name], find_folder(name, encoders)
+    if folder is None:
+        return
+    if (layers := _count_layers(folder)) is None:
+        return
+    named = {f"encoders.{name}: frames_layer": encoder["frames_layer"]}
+    named |= {f"ablations: {key!r}: layer": each.layer for key, each in ablations.items() if each.encoder == name}
+    named |= {
+        f"pseudo_labels.{key}: layer": labels["layer"]
+        for key, labels in pseudo_labels.items()
+        if labels["features"] == "layer" and labels["encoder"] == name
+    }
+    for where, layer in named.items():
+        if isinstance(layer, int) and not -layers - 1 <= layer <= layers:
+            raise DataError(
+                f"config: {where} is {layer}, but encoder {name!r} has layers 0 to {layers} (-1 is the last)"
+            )
+
+
+def _count_layers(folder: Path) -> int | None:
+    """How many layers the encoder in a folder has; None where its files do not say it plainly."""
+    files = {"card.json": "layers"} | ({"config.json": "num_hidden_layers"} if read_family(folder) in FAMILIES else {})
+    for name, key in files.items():
+        values = read_json(folder / name) if (folder / name).is_file() else None
+        if isinstance(values, dict) and isinstance(values.get(key), int):
+            return values[key]
+    return None
