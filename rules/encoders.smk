@@ -23,7 +23,7 @@ FRAMED_ENCODERS = {
 
 
 rule prepare_encoder:
-    """Bring a HuBERT from the hub or a folder into the workflow's form."""
+    """Bring an encoder from the hub or a folder into the workflow's form."""
     output:
         card="results/encoders/{encoder}/card.json",
         config="results/encoders/{encoder}/config.json",
@@ -96,6 +96,7 @@ rule embed_shard:
         output=keeps_output_alone,
         dtype=encoder_option("dtype"),
         device=encoder_option("device"),
+        precision=encoder_option("precision"),
         audio=config["audio"],
         digest=manifest_digest,
         reuse_dir="results/.reuse/{encoder}/{split}",

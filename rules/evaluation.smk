@@ -206,6 +206,11 @@ rule score:
         splits=EVALUATED_SPLITS,
         encoders=EVALUATED_ENCODERS,
         tuned=list(TUNED_ENCODERS),
+        trained_on={
+            name: ENCODERS[name]["trained_on"]
+            for name in EVALUATED_ENCODERS
+            if ENCODERS[name]["trained_on"]
+        },
         ablations={
             name: {key: getattr(ablation, key) for key in DESCRIBED}
             for name, ablation in ABLATIONS.items()

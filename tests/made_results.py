@@ -236,6 +236,7 @@ class MadeResults:
             studied="mu_sigma",
             primary="baseline",
             policy=Policy(**POLICY),
+            trained_on={"demo": "made-up labels"},
         )
         tables = ("contrast_table", "speaker_table", "speaker_summary", "enrolment_curve")
         score_runs(

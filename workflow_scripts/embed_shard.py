@@ -14,6 +14,7 @@ embed.embed_shard(
     frames_layer=snakemake.params.frames_layer,
     dtype=snakemake.params.dtype,
     device=snakemake.params.device,
+    precision=snakemake.params.precision,
     threads=snakemake.threads,
     audio=snakemake.params.audio,
     reuse_dir=snakemake.params.reuse_dir,

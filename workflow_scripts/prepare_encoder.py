@@ -1,4 +1,4 @@
-"""Bring a HuBERT from the hub or a local folder into the workflow's form."""
+"""Bring an encoder from the hub or a local folder into the workflow's form."""
 
 from pathlib import Path
 

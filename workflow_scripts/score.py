@@ -25,6 +25,7 @@ score_runs(
         studied=params.studied,
         primary=params.primary,
         policy=Policy(**params.policy),
+        trained_on=params.trained_on,
     ),
     labels=dict(zip(params.splits, snakemake.input.labels, strict=True)),
     train_labels=snakemake.input.train_labels,

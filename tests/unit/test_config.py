@@ -167,7 +167,7 @@ def resolve(**encoders):
 
 def test_an_encoder_that_is_not_adapted_keeps_its_own_options_alone():
     assert resolve(e={"base": "x"})["e"].keys() == {
-        *("base", "revision", "frames_layer", "dtype", "device", "threads", "adaptation")
+        *("base", "revision", "frames_layer", "dtype", "device", "precision", "threads", "adaptation", "trained_on")
     }
 
 

@@ -51,6 +51,7 @@ def test_the_table_is_the_ablation_table(made, content):
         "k",
         "alpha",
         "max_similarity",
+        "encoder_trained_on",
         "ablation",
         "encoder",
         "speaker",

@@ -68,3 +68,6 @@ def test_cautions_name_what_weakens_the_figures():
         assert words in cautions
     assert "validation" not in cautions and "encoder b" not in cautions
     assert list_cautions(cells[2:], {"b": {}}, [1, 2], 0) == []
+    trained = [cells[2] | {"encoder": "b", "encoder_trained_on": "MSP-Podcast train, labels"}] * 2
+    (caution,) = list_cautions(trained, {"b": {}}, [1, 2], 0)
+    assert caution.startswith("Encoder b was trained before on MSP-Podcast train, labels: on that corpus its rows")

@@ -23,7 +23,8 @@ COLUMNS = (
     "n_seeds, o_ccc, o_ccc_low, o_ccc_high, a_ccc, a_ccc_low, a_ccc_high, a_ccc_sd, delta_a_ccc, delta_a_ccc_low, "
     "delta_a_ccc_high, delta_o_ccc, delta_o_ccc_low, delta_o_ccc_high, pearson, rmse, k, alpha, "
     "a_ccc_seed_sd, o_ccc_seed_sd, detectable_delta, delta_a_ccc_p, delta_o_ccc_p, family, "
-    "delta_a_ccc_p_adjusted, delta_o_ccc_p_adjusted, delta_a_ccc_bound, delta_o_ccc_bound, note, max_similarity"
+    "delta_a_ccc_p_adjusted, delta_o_ccc_p_adjusted, delta_a_ccc_bound, delta_o_ccc_bound, note, max_similarity, "
+    "encoder_trained_on"
 )
 CALIBRATIONS = ["none", *(method["name"] for method in METHODS), *WITH_TEST_LABELS]
 
@@ -39,6 +40,11 @@ def made(tmp_path_factory):
 def table(made):
     rows = read_csv(made.root / "ablation_table.csv")
     return {(r["ablation"], r["calibration"], r["target"], r["split"]): r for r in rows}
+
+
+def test_a_row_says_what_its_encoder_has_seen_before(table):
+    for (ablation, *_), row in table.items():
+        assert row["encoder_trained_on"] == ("made-up labels" if row["encoder"] else ""), ablation
 
 
 def number(row, column):

@@ -24,6 +24,7 @@ TABLE_COLUMNS = [
     *("a_ccc_seed_sd", "o_ccc_seed_sd", "detectable_delta"),
     *("delta_a_ccc_p", "delta_o_ccc_p", "family", "delta_a_ccc_p_adjusted", "delta_o_ccc_p_adjusted"),
     *("delta_a_ccc_bound", "delta_o_ccc_bound", "note", "max_similarity"),
+    "encoder_trained_on",
 ]
 CONTRAST_COLUMNS = [
     *("ablation", "calibration", "against", "target", "split", "n_speakers", "n_utterances", "n_seeds"),
@@ -48,7 +49,7 @@ class Design:
 
     `hearing` are the ablations whose encoder needs all audio of a test speaker, or has heard some; `studied` is the
     calibration method that is held against its controls, `primary` the ablation of which that was chosen beforehand as
-    the test.
+    the test. `trained_on` says of encoders, by name, what labels their weights have seen before this run.
     """
 
     ablations: dict[str, Ablation]
@@ -59,6 +60,7 @@ class Design:
     studied: str
     primary: str
     policy: Policy
+    trained_on: dict[str, str] = field(default_factory=dict)
 
 
 Key = tuple[str, str, str, str]  # ablation, calibration, target, split
@@ -146,6 +148,7 @@ def describe_rows(design: Design, cards: dict[str, str], choices: dict[str, str]
         chosen = read_json(choices[name])["choices"]
         facts = {"speaker": ablation.speaker, "fusion": ablation.fusion, "head": ablation.head}
         facts |= {"ablation": name, "encoder": describe_encoder(name, ablation, cards)}
+        facts |= {"encoder_trained_on": design.trained_on.get(ablation.encoder)}
         facts |= {"n_seeds": len({choice["seed"] for choice in chosen})}
         for calibration in [Method("none"), *methods, *map(Method, WITH_TEST_LABELS)]:
             for target in targets:

@@ -18,7 +18,7 @@ NUMBERS = 4  # decimals of what is drawn; the ablation table keeps all of its di
 TEXTS = (
     *("ablation", "encoder", "speaker", "fusion", "head", "calibration", "protocol", "target", "split"),
     *("family", "note", "against", "k", "alpha", "max_similarity", "labels", "utterances", "counterpart"),
-    *("speaker_id", "x", "y", "group", "value", "utterance_id", "path", "reason"),
+    *("encoder_trained_on", "speaker_id", "x", "y", "group", "value", "utterance_id", "path", "reason"),
 )
 NOT_MEASURED = ("step", "epoch", "learning_rate")  # in the training log of an encoder
 CURVE_POINTS = 400  # of a long training log

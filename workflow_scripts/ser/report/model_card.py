@@ -99,7 +99,7 @@ No speaker is in two splits; training stopped on validation speakers.
 ## Encoder
 
 {chr(10).join(describe_encoder(encoder))}
-{format_tuning(settings, tuned)}
+{format_past(rows)}{format_tuning(settings, tuned)}
 ## Scores
 
 Means over {len(made["config"]["seeds"])} seeds, with 95 % bootstrap intervals over speakers.
@@ -113,6 +113,12 @@ def describe_encoder(card: dict) -> list[str]:
     """An encoder's card as lines of Markdown: it may come from elsewhere, and is shown as text."""
     shown = {key: value for key, value in card.items() if value is not None and key != "origin"}
     return [f"- {escape_markdown(key)}: {escape_markdown(value)}" for key, value in shown.items()]
+
+
+def format_past(rows: list[dict]) -> str:
+    """What the encoder was trained on before, as the config says; nothing where it says nothing."""
+    said = {row.get("encoder_trained_on") for row in rows} - {None, ""}
+    return "".join(f"- trained before on: {escape_markdown(text)}\n" for text in sorted(said))
 
 
 def format_tuning(settings: Ablation, tuned: dict[str, dict]) -> str:

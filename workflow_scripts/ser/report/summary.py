@@ -121,6 +121,9 @@ def list_cautions(cells: list[dict], encoders: dict[str, dict], seeds: list[int]
             f"The weights of {_join('encoder', random)} are random: figures made with them show that the workflow "
             "works and say nothing about accuracy."
         )
+    trained = {(row["encoder"], row["encoder_trained_on"]) for row in cells if row.get("encoder_trained_on")}
+    for name, text in sorted(trained):
+        cautions.append(f"Encoder {name} was trained before on {text}: on that corpus its rows are no fair baseline.")
     speakers = {row["split"]: int(row["n_speakers"]) for row in reversed(cells)}
     few = {split: count for split, count in speakers.items() if count < FEW_SPEAKERS}
     for split, count in sorted(few.items()):
