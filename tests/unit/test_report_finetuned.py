@@ -1,6 +1,7 @@
 """What the report draws of encoders that were fine-tuned."""
 
 from ser.report.datasets import collect_training
+from ser.report.summary import list_cautions
 
 
 def test_a_fine_tuned_encoder_has_measures_of_its_own(tmp_path):
@@ -16,3 +17,11 @@ def test_a_fine_tuned_encoder_has_measures_of_its_own(tmp_path):
     tuned = "finetuned/ft/seed-2"
     assert curves.groups["ccc, fine-tuning"] == [[tuned] * 2, ["train", "validation"], [4, 8], [0.1, 0.2]]
     assert curves.groups["loss"] == [["papt"], ["train"], [8], [3.5]]
+
+
+def test_seeds_that_learned_nothing_are_said():
+    cells = [{"ablation": name, "split": "test", "n_speakers": 20} for name in ("frozen", "ft")]
+    cells[0]["encoder"], cells[1]["encoder"] = "demo", "demo (fine-tuned; seed 2, 3 learned nothing)"
+    assert list_cautions(cells, {}, [1, 2, 3], 0) == [
+        "In fine-tuning ft, seed 2, 3 learned nothing; the figures are averaged over all seeds."
+    ]

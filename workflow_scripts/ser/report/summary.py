@@ -1,5 +1,6 @@
 """What a reader should know first: the answers of a run in a few lines, and what makes them weak."""
 
+import re
 from collections.abc import Iterable
 from statistics import median
 
@@ -9,6 +10,7 @@ FEW_SPEAKERS = 10  # below it, an interval over speakers is itself uncertain
 LEVEL = 0.05  # of p values, adjusted for their family
 WANTED = 0.01  # the size of published gains of personalisation, in A-CCC
 MINUS = "\u2212"
+LEARNED_NOTHING = re.compile(r"seed [\d, ]+ learned nothing")  # in a row's `encoder`
 
 
 def format_number(value: float | None, digits: int = 3, sign: bool = False) -> str:
@@ -136,6 +138,9 @@ def list_cautions(cells: list[dict], encoders: dict[str, dict], seeds: list[int]
             cautions.append(f"{start}: its intervals, drawn from so few, are themselves uncertain.")
     if len(seeds) == 1:
         cautions.append("One seed was trained: how much the figures would change with another is not known.")
+    for ablation, encoder in {row["ablation"]: row["encoder"] for row in cells if row.get("encoder")}.items():
+        if lost := LEARNED_NOTHING.search(encoder):
+            cautions.append(f"In fine-tuning {ablation}, {lost[0]}; the figures are averaged over all seeds.")
     if rejected:
         word = "file was" if rejected == 1 else "files were"
         cautions.append(f"{rejected} audio {word} set aside; the reasons are below.")
