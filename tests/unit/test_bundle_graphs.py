@@ -5,12 +5,12 @@ import numpy as np
 import onnxruntime
 import pytest
 from made_bundle import PRE_NORM, make_encoder, make_head, speak
+from ser.encoders.hubert import Encoder
 
 from ser.bundles.encoder_graph import export_encoder
 from ser.bundles.graph import Graph as Writer
 from ser.bundles.head_graph import export_head
 from ser.config.ablation import Ablation
-from ser.encoders.hubert import Encoder
 from ser.files import DataError
 from ser.heads.model import join_heads
 from ser_score.encoder import Encoder as Runner
