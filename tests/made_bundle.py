@@ -16,7 +16,7 @@ from ser.config.bundles import list_bundled
 from ser.config.calibration_methods import Method, read_methods
 from ser.encoders import pretrained
 from ser.encoders.past import Past
-from ser.files import write_json
+from ser.files import read_json, write_json
 from ser.formats.parquet_seal import sealed_writer
 from ser.heads.model import build_head
 from ser.heads.saving import save_model
@@ -58,15 +58,16 @@ def make_head(ablation: Ablation, layers: int, width: int, seed: int, targets: i
     return head
 
 
-def make_small_bundle(folder: Path, calibration: str = "mu_sigma", **changes) -> Path:
-    """`bundle.zip` in a folder, with all that it is made of."""
+def make_small_bundle(folder: Path, calibration: str = "mu_sigma", encoder: Path | None = None, **changes) -> Path:
+    """`bundle.zip` in a folder, with all that it is made of but an encoder that is given."""
     made = MadeResults(folder, ablations=["baseline"])
     made.choose("baseline")
     made.calibrate("baseline", "validation")
-    encoder = make_encoder(folder / "encoder")
+    encoder = encoder or make_encoder(folder / "encoder")
+    layers = read_json(encoder / "config.json")["num_hidden_layers"] + 1
     heads = [folder / f"head-{seed}.keras" for seed in made.seeds]
     for seed, path in zip(made.seeds, heads, strict=True):
-        save_model(str(path), make_head(ABLATION, 3, WIDTH, seed))
+        save_model(str(path), make_head(ABLATION, layers, WIDTH, seed))
     facts = {"status": "ok", "duration_s": 3.0, "rms_db": -30.0, "reason": ""}
     with sealed_writer(folder / "facts.parquet", FACTS) as writer:
         writer.write_table(pa.Table.from_pylist([facts, facts | {"duration_s": 9.0, "rms_db": -15.0}], FACTS))

@@ -208,7 +208,7 @@ def test_snakemake_understands_its_commands_and_makes_their_targets(asked, rules
 def test_other_commands_name_what_is_there(document):
     for program, *words in list_commands(document):
         command = f"{name_document(document)}: {program} {shlex.join(words)}"
-        assert program in ("snakemake", "python", "python3", "pip", "tensorboard"), command
+        assert program in ("snakemake", "python", "python3", "pip", "tensorboard", "ser-score"), command
         files = [ROOT / word for word in words if word.endswith((".py", ".txt"))]
         assert [file for file in files if not file.is_file()] == [], command
         if words[0].endswith(".py"):
