@@ -30,6 +30,8 @@ from ser.config.finetuning import check_encoder, check_size, name_encoder
 from ser.config.speaker_vectors import (
     MADE_FROM_AUDIO,
     check_installed,
+    list_models,
+    name_model,
     resolve_speaker_vectors,
 )
 from ser.config.tuning_grid import resolve_tuned
@@ -65,7 +67,7 @@ try:
     INDEX = (
         index.build(
             config["corpus"],
-            config["encoders"],
+            config["encoders"] | list_models(SPEAKER_VECTORS),
             RECORDING_SETS,
             config["calibration"]["enrolment_draws"],
             count_labelled(METHODS),

@@ -3,6 +3,7 @@
 # Needs   results/manifests/{split}/shard-{shard}.csv, the audio files that it lists; of vectors that are a layer of an
 #         encoder results/embeddings/{encoder}/{split}/shard-{shard}.tfrecord, of others' vectors their file
 # Makes   results/audio/{split}/shard-{shard}.parquet, results/speakers/{split}/shard-{shard}.json,
+#         results/speaker_models/{vectors}/ of speaker models,
 #         results/utterance_vectors/{vectors}/{split}/shard-{shard}.tfrecord,
 #         results/speakers/{vectors}/{split}/shard-{shard}.json, results/speakers/{vectors}/{split}/permuted.json
 
@@ -41,10 +42,50 @@ def name_vectors(
     return one_of(name for name, each in SPEAKER_VECTORS.items() if each.kind in kinds)
 
 
+rule prepare_speaker_model:
+    """Bring a model for speaker verification from the hub or a folder into the workflow's form."""
+    output:
+        card="results/speaker_models/{vectors}/card.json",
+        config="results/speaker_models/{vectors}/config.json",
+        preprocessor="results/speaker_models/{vectors}/preprocessor_config.json",
+        weights="results/speaker_models/{vectors}/model.safetensors",
+        head="results/speaker_models/{vectors}/xvector.safetensors",
+        heard="results/speaker_models/{vectors}/heard.txt",
+    log:
+        "results/logs/prepare_speaker_model/{vectors}.log",
+    benchmark:
+        "results/benchmarks/prepare_speaker_model/{vectors}.tsv"
+    wildcard_constraints:
+        vectors=name_vectors("model"),
+    conda:
+        "../envs/encoder.yaml"
+    resources:
+        mem_mb=8000,
+    params:
+        *library("prepare_speaker_model.py"),
+        base=lambda wildcards: SPEAKER_VECTORS[wildcards.vectors].source,
+        revision=lambda wildcards: SPEAKER_VECTORS[wildcards.vectors].revision,
+        digest=lambda wildcards: INDEX.encoders[name_model(wildcards.vectors)],
+    message:
+        "Speaker model {wildcards.vectors} from {params.base}"
+    script:
+        "../workflow_scripts/prepare_speaker_model.py"
+
+
+def speaker_model_of(
+    wildcards,
+):
+    """The card of the model that makes vectors; nothing where they are not a model's."""
+    if SPEAKER_VECTORS[wildcards.vectors].kind != "model":
+        return []
+    return "results/speaker_models/{vectors}/card.json"
+
+
 rule measure_vectors:
     """Vectors of the utterances of one shard, of a kind that is dear to compute."""
     input:
         manifest="results/manifests/{split}/shard-{shard}.csv",
+        card=speaker_model_of,
     output:
         "results/utterance_vectors/{vectors}/{split}/shard-{shard}.tfrecord",
     log:

@@ -95,6 +95,19 @@ def _read(name: str, given: dict, where: str, encoders: list[str]) -> SpeakerVec
     return SpeakerVectors(name, kind, source, **options)
 
 
+def list_models(vectors: dict[str, SpeakerVectors]) -> dict[str, dict]:
+    """The speaker models, as the index digests encoders: by a name that no encoder has."""
+    return {
+        name_model(name): {"base": each.source, "revision": each.revision, "where": f"speaker_vectors.{name}.model"}
+        for name, each in vectors.items()
+        if each.kind == "model"
+    }
+
+
+def name_model(vectors: str) -> str:
+    return f"speaker_vectors~{vectors}"
+
+
 def check_named(where: str, name: str, vectors: Iterable[str], *others: str) -> None:
     """Raise DataError, beginning with `where`, for a name that is none of the vectors, nor of `others`."""
     _expect(where, name, [*others, *vectors])

@@ -27,10 +27,14 @@ def open_extractor(kind: str, folder: str | Path | None = None, *, layer: int = 
     if kind == "egemaps":
         return open_egemaps()
     if kind == "embeddings":
-        from ser.encoders.hubert import Encoder  # torch
+        from ser.encoders.engine import Encoder  # torch
 
         encoder = Encoder(folder, device)
         return lambda samples: encoder.embed([samples], None)[0].pooled[layer]
+    if kind == "model":
+        from ser.speakers.xvector import XVector
+
+        return XVector(folder, device)
     raise DataError(f"vectors of kind {kind} are not made from audio")
 
 

@@ -76,6 +76,7 @@ def _measure(todo: list[Utterance], kind: str, folder, device: str, threads: int
 
 def _fingerprint(folder: str | Path | None, options: list) -> str:
     """A digest of everything but the audio that a vector depends on."""
-    versions = [importlib.metadata.version(name) for name in (("torch",) if folder else ("opensmile",))]
-    weights = read_json(Path(folder) / "card.json")["weights_sha256"] if folder else None
-    return hashlib.sha256(json.dumps([weights, versions, *options], sort_keys=True).encode()).hexdigest()[:20]
+    versions = [importlib.metadata.version("torch" if folder else "opensmile")]
+    card = read_json(Path(folder) / "card.json") if folder else {}
+    digests = {key: value for key, value in card.items() if key.endswith("_sha256")}
+    return hashlib.sha256(json.dumps([digests, versions, *options], sort_keys=True).encode()).hexdigest()[:20]
