@@ -76,7 +76,7 @@ def test_audio_too_short_has_no_vector_and_does_not_count(tmp_path):
 def test_what_is_no_speaker_model_is_named(tmp_path):
     model = make_model("wavlm", **TINY | OWN["wavlm"])
     model.save_pretrained(tmp_path / "encoder")
-    with pytest.raises(DataError, match=r"has no projector.weight: it is no speaker model"):
+    with pytest.raises(DataError, match=r"has no speaker model's head .projector.weight.: it is an encoder"):
         prepare_model(str(tmp_path / "encoder"), None, tmp_path / "out")
     make(tmp_path / "hub", "wavlm", **TINY | OWN["wavlm"] | HEAD)
     path = tmp_path / "hub" / "config.json"

@@ -181,7 +181,7 @@ def test_vectors_of_a_file_go_to_their_shards(tmp_path):
 @pytest.mark.parametrize(
     ("table", "fault"),
     [
-        ({"speaker_id": ["a"], "vector": [[1.0]]}, "has no vector of speaker b .1 of 2 speakers are missing"),
+        ({"speaker_id": ["a"], "vector": [[1.0]]}, "has no vector of speaker b .1 of 2 are missing"),
         ({"speaker_id": ["a", "a"], "vector": [[1.0], [2.0]]}, "row 2, speaker a: is there twice"),
         ({"speaker_id": ["a", "b"], "vector": [[1.0], [2.0, 3.0]]}, "row 2, speaker b: has 2 numbers, expected 1"),
         ({"speaker_id": ["a", "b"], "vector": [[1.0], [float("nan")]]}, "row 2, speaker b: has numbers that are"),
