@@ -27,9 +27,9 @@ def open_extractor(kind: str, folder: str | Path | None = None, *, layer: int = 
     if kind == "egemaps":
         return open_egemaps()
     if kind == "embeddings":
-        from ser.encoders.engine import Encoder  # torch
+        from ser.encoders.opening import open_encoder
 
-        encoder = Encoder(folder, device)
+        encoder = open_encoder(folder, device)
         return lambda samples: encoder.embed([samples], None)[0].pooled[layer]
     if kind == "model":
         from ser.speakers.xvector import XVector

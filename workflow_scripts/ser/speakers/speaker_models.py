@@ -7,9 +7,9 @@ import transformers
 from safetensors.torch import save_file
 
 from ser.encoders import past, pretrained
-from ser.encoders.families import FAMILIES
 from ser.encoders.weights import fit_weights, read_weights
 from ser.files import DataError, atomic, read_json, sha256
+from ser.formats.encoder_families import FAMILIES, read_family
 from ser.speakers.xvector import DIGEST, HEAD
 
 LISTS = ("tdnn_dim", "tdnn_kernel", "tdnn_dilation")
@@ -24,8 +24,8 @@ def prepare_model(base: str, revision: str | None, out_dir: str | Path) -> None:
     it. Raises DataError as that does, and for a model without such a head.
     """
     folder, commit = pretrained.fetch(base, revision)
-    model, extractor = pretrained.load(folder)
     shape = read_shape(folder)
+    model, extractor = pretrained.load(folder)
     state = read_weights(folder)
     if "projector.weight" not in state:
         raise DataError(
@@ -54,10 +54,11 @@ def prepare_model(base: str, revision: str | None, out_dir: str | Path) -> None:
 def read_shape(folder: Path) -> dict:
     """What a configuration says of the head; a DataError names a key that no such head can have."""
     path = folder / "config.json"
-    values = read_json(path)
-    known = getattr(transformers, f"{FAMILIES[values['model_type']]}Config")().to_dict()
+    kind = read_family(folder)
+    known = getattr(transformers, f"{FAMILIES[kind]}Config")().to_dict() if kind in FAMILIES else {}
     if "tdnn_dim" not in known:
-        raise DataError(f"{path}: model_type {values['model_type']} has no speaker models in transformers")
+        raise DataError(f"{path}: model_type {kind} has no speaker models that the workflow's engine runs")
+    values = read_json(path)
     shape = {key: values.get(key, known[key]) for key in (*LISTS, "xvector_output_dim", "use_weighted_layer_sum")}
     lists = [shape[key] for key in LISTS]
     sizes = [shape["xvector_output_dim"], *(size for each in lists if isinstance(each, list | tuple) for size in each)]
