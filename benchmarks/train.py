@@ -118,7 +118,7 @@ def fit_with_keras(ablation: Ablation, splits: dict, seeds: int, folder: Path) -
     for name, files in splits.items():
         speakers = None
         if ablation.reads_speakers:
-            speakers = read_speakers(files["speakers"], ablation.speaker == "mfcc_permuted")
+            speakers = read_speakers(files["speakers"])
             if name == "train":
                 vectors = np.stack(list(speakers.values()))
         labels[name] = read_training_labels(files["labels"], TARGETS)

@@ -20,6 +20,7 @@ from ser.config import early_checks, schema
 from ser.config.ablations import check_primary, resolve_ablations
 from ser.config.bundles import check_bundles
 from ser.config.calibration_methods import (
+    check_similarities,
     check_studied,
     count_enrolled,
     count_labelled,
@@ -27,12 +28,19 @@ from ser.config.calibration_methods import (
 )
 from ser.config.encoders import resolve_encoders
 from ser.config.finetuning import check_encoder, check_size, name_encoder
-from ser.config.similarities import SIMILARITIES
+from ser.config.speaker_vectors import (
+    MADE_FROM_AUDIO,
+    check_installed,
+    list_models,
+    name_model,
+    resolve_speaker_vectors,
+)
 from ser.config.tuning_grid import resolve_tuned
 from ser.corpus import index, recordings
 from ser.files import DataError
 from ser.formats import encoder_checks
 from ser.formats.encoder_families import check_trainable
+from ser.speakers import vectors_file
 from ser.tracing import sources
 
 # What is made while the workflow is read, and folders that jobs keep for themselves, would not be moved along.
@@ -56,6 +64,8 @@ try:
     MOST_REJECTED = config["audio"].pop("max_rejected_share")
     ABLATIONS = resolve_tuned(resolve_ablations(config), GRID)
     METHODS = read_methods(config["calibration"]["methods"])
+    SPEAKER_VECTORS = resolve_speaker_vectors(config)
+    check_similarities(METHODS, SPEAKER_VECTORS)
     STUDIED = check_studied(config["evaluation"]["shift_calibration"], METHODS)
     PRIMARY = check_primary(config, ABLATIONS)
     SCORED = config.pop("scored")
@@ -71,7 +81,7 @@ try:
     INDEX = (
         index.build(
             config["corpus"],
-            config["encoders"],
+            config["encoders"] | list_models(SPEAKER_VECTORS),
             RECORDING_SETS,
             config["calibration"]["enrolment_draws"],
             count_labelled(METHODS),
@@ -79,6 +89,18 @@ try:
         if workflow.is_main_process
         else index.load()
     )
+    if workflow.is_main_process:
+        check_installed([each.kind for each in SPEAKER_VECTORS.values()])
+        for each in SPEAKER_VECTORS.values():
+            if each.kind == "file":
+                vectors_file.check_file(
+                    each.source,
+                    [
+                        f"results/manifests/{split}/shard-{shard}.csv"
+                        for split, found in (INDEX.shards | INDEX.recordings).items()
+                        for shard in found
+                    ],
+                )
     # Ablations whose encoder is trained with the head: what can be known of it before work is checked here.
     FINETUNED = {n: ablation for n, ablation in ABLATIONS.items() if ablation.finetune}
     for name, ablation in FINETUNED.items():
@@ -230,27 +252,37 @@ def features_of(ablation, split, seed=None):
     )
 
 
+def vector_files(vectors, ablation, split):
+    """The files of a split with speaker vectors, some of which an ablation has of its own."""
+    names = {"ablation": ablation, "encoder": ABLATIONS[ablation].encoder}
+    lists = {"seed": SEEDS, "shard": sorted(SHARDS.get(split, ()))}
+    found = SPEAKER_VECTORS[vectors].list_files(split=split, **names, **lists)
+    return [f"results/{path}" for path in found]
+
+
 def speakers_of(ablation, split):
-    """The shards of speaker vectors that an ablation reads: none if it uses no speaker information."""
+    """The speaker vectors that an ablation's head reads: none if it has no input for one."""
     if not ABLATIONS[ablation].reads_speakers:
         return []
-    return shards("results/speakers/{split}/shard-{shard}.json", split)
+    return vector_files(ABLATIONS[ablation].speaker, ablation, split)
 
 
 def fitting_speakers(name):
-    """Averaged MFCCs for the training of an ablation, by what they are for.
+    """Speaker vectors for the training of an ablation, by what they are for.
 
     Similar-speaker weighting compares training with test speakers: there alone a test file does cause training.
     """
-    pattern = "results/speakers/{split}/shard-{shard}.json"
     inputs = {
         f"{split}_speakers": speakers_of(name, split)
         for split in ("train", "validation")
     }
     if ABLATIONS[name].weighting == "similar_speakers":
-        inputs["train_speakers"] = shards(pattern, "train")
+        compared = ABLATIONS[name].similarity
+        inputs["known_speakers"] = vector_files(compared, name, "train")
         inputs["target_speakers"] = [
-            path for split in TEST_SPLITS for path in shards(pattern, split)
+            path
+            for split in TEST_SPLITS
+            for path in vector_files(compared, name, split)
         ]
     return inputs
 
@@ -277,18 +309,9 @@ def seed_files(kind, ablation, split):
 
 
 def compared_vectors(ablation, split):
-    """The speaker vectors of a split that the calibration methods compare, by similarity."""
-    compared = {"fused", *(method.similarity for method in METHODS)}
-    names = {"ablation": ablation, "encoder": ABLATIONS[ablation].encoder}
-    lists = {"seed": SEEDS, "shard": sorted(SHARDS.get(split, ()))}
-    return {
-        name: [
-            f"results/{path}"
-            for path in similarity.list_files(split=split, **names, **lists)
-        ]
-        for name, similarity in SIMILARITIES.items()
-        if name in compared
-    }
+    """The speaker vectors of a split that the calibration methods compare: their files, as `vectors_NAME`."""
+    compared = dict.fromkeys(["fused", *(method.similarity for method in METHODS)])
+    return {f"vectors_{name}": vector_files(name, ablation, split) for name in compared}
 
 
 def calibration_methods(split):
@@ -318,6 +341,7 @@ def calibration_evidence(ablation, split):
 wildcard_constraints:
     ablation=one_of(ABLATIONS),
     encoder=one_of([*ENCODERS, *TUNED_ENCODERS]),
+    vectors=one_of(SPEAKER_VECTORS),
     labels=one_of(PSEUDO_LABELS),
     split=one_of(SHARDS),
     shard=r"\d{3}",

@@ -123,7 +123,7 @@ def forget_forced(
 ):
     """An embedding that the user forces is computed anew, not put together from records of the last run."""
     for job in dag.needrun_jobs():
-        if "embed_shard" in job.rule.name and dag.reason(job).forced:
+        if "reuse_dir" in job.params.keys() and dag.reason(job).forced:
             reuse.forget(job.params.reuse_dir, f"shard-{job.wildcards.shard}")
 
 

@@ -20,6 +20,7 @@ BOOTSTRAP = {
 }
 # What the table says of an ablation; the rest of its settings is no reason to score again.
 DESCRIBED = ("encoder", "finetune", "speaker", "fusion", "head", "weighting")
+DESCRIBED += ("normalise", "enrolment", "attended", "permuted")
 CALIBRATED = "results/calibrated/{ablation}/seed-{seed}/{split}.parquet"
 
 

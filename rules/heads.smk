@@ -83,7 +83,7 @@ rule train_ablation:
 def predicted_inputs(
     wildcards,
 ):
-    """The features of a split that an ablation's heads read, and its speakers' averaged MFCCs.
+    """The features of a split that an ablation's heads read, and its speakers' vectors.
 
     The heads of a fine-tuned ablation read features of their own, seed by seed.
     """

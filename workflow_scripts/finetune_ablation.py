@@ -27,7 +27,7 @@ finetune(
         )
         for split in SPLITS
     },
-    files.get("target_speakers", []),
+    tuple(files[name] for name in ("known_speakers", "target_speakers") if name in files.keys()),  # noqa: SIM118
     Recipe(
         name=snakemake.wildcards.ablation,
         ablation=Ablation.read(params.ablation),

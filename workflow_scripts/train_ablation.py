@@ -26,6 +26,7 @@ train_ablation(
     folder=snakemake.params.folder,
     results=snakemake.params.predicted,
     tensorboard=snakemake.params.tensorboard,
-    target_speakers=snakemake.input.get("target_speakers"),
+    known_speakers=snakemake.input.get("known_speakers", []),
+    target_speakers=snakemake.input.get("target_speakers", []),
     memory_bytes=(snakemake.resources.mem_mb - 2000) * 1e6,  # TensorFlow itself takes up to 2 GB
 )

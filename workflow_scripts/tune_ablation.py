@@ -21,7 +21,8 @@ tune_ablation(
     validation=Split(
         snakemake.input.validation, snakemake.input.get("validation_speakers", []), snakemake.input.validation_labels
     ),
-    target_speakers=snakemake.input.get("target_speakers"),
+    known_speakers=snakemake.input.get("known_speakers", []),
+    target_speakers=snakemake.input.get("target_speakers", []),
     memory_bytes=(snakemake.resources.mem_mb - 2000) * 1e6,  # TensorFlow itself takes up to 2 GB
     table=snakemake.output.table,
     winner=snakemake.output.winner,

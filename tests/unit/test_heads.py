@@ -7,13 +7,13 @@ import tensorflow as tf
 from scipy.special import softmax
 
 from ser.config.ablation import Ablation
-from ser.heads.model import N_MFCC, apply_together, build_head, find_layer, join_heads, set_statistics
+from ser.heads.model import apply_together, build_head, find_layer, join_heads, set_statistics
 from ser.heads.numerics import fix_numerics
 from ser.heads.training import ccc_loss
 
 fix_numerics(1)  # as a job does, before TensorFlow starts
 
-L, W, T = 3, 20, 7
+L, W, T, V = 3, 20, 7, 13
 UNITS = {
     "mlp": [16, 8],
     "transformer": {"width": 12, "layers": 2, "attention_heads": 3, "feed_forward": 10, "max_frames": 9},
@@ -39,8 +39,8 @@ def build(**options):
 
 def expected_parameters(head, fusion, layer):
     """Trainable parameters, counted by hand from the definition of each part."""
-    fused = {"concat": W + N_MFCC, "concat_lift": 2 * W}.get(fusion, W)
-    lift = N_MFCC * W + W
+    fused = {"concat": W + V, "concat_lift": 2 * W}.get(fusion, W)
+    lift = V * W + W
     count = {"none": 0, "concat": 0, "sum": lift, "concat_lift": lift, "film": 2 * lift}[fusion]
     if head == "mlp":
         count += L if layer == "weighted" else 0
@@ -73,7 +73,7 @@ def test_no_fusion_or_head_of_the_schema_goes_uncounted():
 
     schema = yaml.safe_load((Path(__file__).parents[2] / "rules" / "config.schema.yaml").read_text())
     options = schema["properties"]["ablations"]["items"]["properties"]
-    assert {case[1] for case in CASES} == set(options["fusion"]["enum"])
+    assert {case[1] for case in CASES} | {"attention"} == set(options["fusion"]["enum"])  # that is in test_companions
     assert {case[0] for case in CASES} == set(options["head"]["enum"])
 
 
@@ -82,7 +82,7 @@ def inputs(head, fusion, layer="weighted", batch=4, seed=0):
     shape = (batch, T, W) if head == "transformer" else (batch, L, W) if layer == "weighted" else (batch, W)
     values = {"features": rng.standard_normal(shape).astype(np.float32)}
     if fusion != "none":
-        values["speaker"] = rng.standard_normal((batch, N_MFCC)).astype(np.float32)
+        values["speaker"] = rng.standard_normal((batch, V)).astype(np.float32)
     if head == "transformer":
         values["n_frames"] = np.array([[T], [3], [1], [5]], np.int32)[:batch]
     return values
@@ -104,7 +104,7 @@ def test_fused_vector_is_the_definition(fusion):
     item = inputs("mlp", fusion)
     x = np.einsum("blw,l->bw", (item["features"] - mean) / np.sqrt(variance), softmax(logits))
     if fusion != "none":
-        speaker_mean, speaker_variance = rng.standard_normal(N_MFCC), rng.uniform(0.5, 2, N_MFCC)
+        speaker_mean, speaker_variance = rng.standard_normal(V), rng.uniform(0.5, 2, V)
         set_statistics(model, "standardise_speaker", speaker_mean, speaker_variance)
         s = (item["speaker"] - speaker_mean) / np.sqrt(speaker_variance)
         dense = lambda name: s @ weights(model, name)[0] + weights(model, name)[1]  # noqa: E731

@@ -16,6 +16,7 @@ FLOORS = [
     {"evaluation"},
     {"finetuning"},
     {"adaptation", "heads"},
+    {"speakers"},
     {"encoders", "optimisation"},
     {"audio", "corpus"},
     {"formats"},

@@ -8,7 +8,6 @@ import pyarrow.compute as pc
 from ser.adaptation.neighbours import read_means
 from ser.adaptation.prediction_head import read_vectors
 from ser.config.calibration_methods import CHOSEN, DRAW, Method
-from ser.config.similarities import SIMILARITIES
 from ser.evaluation.calibration_inputs import References, read_references
 from ser.evaluation.recording_scores import measure_errors
 from ser.files import DataError
@@ -28,10 +27,8 @@ def collect_references(
     Args:
         positions: of the bundle's seeds in the files of `train`
     """
-    by_seed = SIMILARITIES[similarity].by_seed
-    found = [
-        read_references(train_labels, targets, train, position, least) for position in (positions if by_seed else [0])
-    ]
+    positions = positions if similarity == "fused" else [0]
+    found = [read_references(train_labels, targets, train, position, least) for position in positions]
     first: References = found[0]
     order = np.lexsort(first.statistics.T)
     arrays = {

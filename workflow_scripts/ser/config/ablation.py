@@ -10,10 +10,15 @@ class Ablation:
     encoder: str
     speaker: str = "none"
     fusion: str = "none"
+    normalise: str | None = None  # the speaker's own mean or mean and spread taken off the features
+    enrolment: int | None = None  # so many other utterances of the speaker say which; None has all of the speaker's
+    attended: int | None = None  # with fusion attention, the other utterances of the speaker that one looks at
+    permuted: bool | None = None  # a control: normalised by, or looking at, another speaker's utterances
     head: str = "mlp"
     layer: str | int | None = None  # "weighted" or a layer's number; None of a head that reads frames
     outputs: str = "joint"
     weighting: str = "none"
+    similarity: str = "mfcc"  # the speaker vectors that similar-speaker weighting compares
     neighbours: int = 10
     strength: float = 1.0
     units: list | dict | None = None  # sizes of the head
@@ -43,3 +48,23 @@ class Ablation:
     def reads_speakers(self) -> bool:
         """Whether its head has an input for a speaker vector."""
         return self.speaker != "none"
+
+    @property
+    def hears_all(self) -> bool:
+        """Whether it needs all audio of a test speaker."""
+        whole = self.normalise is not None and self.enrolment is None
+        return self.reads_speakers or whole or self.weighting != "none"
+
+    @property
+    def enrols(self) -> bool:
+        """Whether it needs a few other utterances of a test speaker."""
+        return bool(self.enrolment or self.attended)
+
+    def describe_speaker(self) -> str:
+        """What it knows of the speaker, for tables."""
+        parts = [self.speaker] if self.speaker != "none" else []
+        if self.normalise:
+            parts.append(f"normalised by {self.normalise}{f' of {self.enrolment} others' if self.enrolment else ''}")
+        if self.attended:
+            parts.append(f"{self.attended} other utterances")
+        return "; ".join(parts + ["another speaker's"] * bool(self.permuted)) or "none"

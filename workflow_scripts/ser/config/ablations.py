@@ -4,7 +4,10 @@ from dataclasses import replace
 
 from ser.config.ablation import Ablation
 from ser.config.finetuning import resolve_finetune
+from ser.config.speaker_vectors import check_named, resolve_speaker_vectors
 from ser.files import DataError
+
+LEAST_SPREAD = 5  # utterances
 
 
 def resolve_ablations(config: dict) -> dict[str, Ablation]:
@@ -13,6 +16,7 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
     `config` is what `schema.check` returned. Raises DataError for combinations that make no sense, naming the ablation.
     """
     ablations: dict[str, Ablation] = {}
+    vectors = [name for name in resolve_speaker_vectors(config) if name != "fused"]  # that is made of an ablation
     for given in config["ablations"]:
         name = given["name"]
         where = f"config: ablations: {name!r}"
@@ -26,14 +30,16 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
             settings["training"] = {"dropout": tune["dropout"], "threads": config["training"]["threads"]}
         else:
             settings["training"] = config["training"] | settings.get("training", {})
-        ablation = Ablation(**settings)
+        ablation = Ablation(**_resolve_others(settings, where))
+        check_named(f"{where}: speaker", ablation.speaker, vectors, "none")
+        check_named(f"{where}: similarity", ablation.similarity, vectors)
         if ablation.encoder not in config["encoders"]:
             known = ", ".join(config["encoders"])
             raise DataError(f"{where}: encoder {ablation.encoder!r} is not under encoders: {known}")
-        if (ablation.speaker == "none") != (ablation.fusion == "none"):
+        if (ablation.speaker == "none") != (ablation.fusion in ("none", "attention")):
             raise DataError(
                 f"{where}: speaker is {ablation.speaker!r} but fusion is {ablation.fusion!r}; "
-                "either both are 'none' or neither is"
+                "either both are 'none' or neither is (attention looks at utterances, and goes with speaker: none)"
             )
         if ablation.reads_frames and ablation.layer is not None:
             raise DataError(
@@ -52,6 +58,34 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
     if config["baseline"] not in ablations:
         raise DataError(f"config: baseline: {config['baseline']!r} is none of the ablations: {', '.join(ablations)}")
     return ablations
+
+
+def _resolve_others(settings: dict, where: str) -> dict:
+    """The settings by which an ablation uses other utterances of the speaker; None for what does not apply."""
+    normalised, attends = settings["normalise"] != "none", settings["fusion"] == "attention"
+    for key in ("normalise", "attention"):
+        if settings.get("finetune") is not None and {"normalise": normalised, "attention": attends}[key]:
+            raise DataError(
+                f"{where}: {key} does not go with finetune, whose features change with each step; fine-tune without "
+                "it, and name results/finetuned/ABLATION/seed-N as the base of an encoder in a config of its own"
+            )
+    if attends and settings["head"] == "transformer":
+        raise DataError(f"{where}: attention looks at utterances averaged over time: it goes with head: mlp")
+    if settings["enrolment"] and not normalised:
+        raise DataError(f"{where}: enrolment is of normalise, which is none; attention has attended")
+    if settings["normalise"] == "speaker" and 0 < settings["enrolment"] < LEAST_SPREAD:
+        raise DataError(
+            f"{where}: enrolment is {settings['enrolment']}: the spread of fewer than {LEAST_SPREAD} utterances is "
+            "mostly chance; use more, or normalise: speaker_mean"
+        )
+    if settings["permuted"] and not (normalised or attends):
+        raise DataError(f"{where}: permuted is the control of normalise and attention; of speaker it is its `permute`")
+    return settings | {
+        "normalise": settings["normalise"] if normalised else None,
+        "enrolment": (settings["enrolment"] or None) if normalised else None,
+        "attended": settings["attended"] if attends else None,
+        "permuted": settings["permuted"] or None,
+    }
 
 
 def check_primary(config: dict, ablations: dict[str, Ablation]) -> str:

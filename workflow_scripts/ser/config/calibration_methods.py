@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from ser.config.speaker_vectors import check_named
 from ser.files import DataError
 
 # What is chosen on validation speakers; of a method that has no use for one of them it is None.
@@ -55,6 +56,12 @@ def read_methods(entries: Iterable[dict]) -> list[Method]:
                 "shrinkage, because alpha is the share of the labels"
             )
     return methods
+
+
+def check_similarities(methods: Iterable[Method], vectors: Iterable[str]) -> None:
+    """Raise DataError for a method that compares speakers by vectors that the config has not."""
+    for method in methods:
+        check_named(f"config: calibration: methods: {method.name!r}: similarity", method.similarity, vectors)
 
 
 def count_enrolled(methods: Iterable[Method]) -> int:

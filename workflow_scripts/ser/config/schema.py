@@ -16,8 +16,7 @@ from ser.text import find_fault, shorten
 
 MOST = 2**32 - 1  # the largest seed that Keras takes; nothing else is that large
 LONGEST_PATH = 4096
-_PATH = re.compile(r"(^|\.)(folder|audio|sheet|speaker_splits|base|centroids|revision)$")
-RENAMED = {"hubert": "encoder"}  # values that earlier versions knew
+_PATH = re.compile(r"(^|\.)(folder|audio|sheet|speaker_splits|base|centroids|revision|model|file)$")
 
 
 def check(config: dict, schema_path: str | Path) -> dict:
@@ -96,9 +95,4 @@ def _explain(error: jsonschema.ValidationError) -> str:
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         return f"config: {where}: needs the key {missing[0]!r}"
-    renamed = (
-        f"; it is called {RENAMED[error.instance]!r} now"
-        if error.validator == "enum" and error.instance in RENAMED
-        else ""
-    )
-    return f"config: {where}: {error.message}{renamed}"
+    return f"config: {where}: {error.message}"

@@ -334,7 +334,8 @@ def _digest_encoder(name: str, spec: dict, writable: bool) -> str:
             return f"{spec['base']}@{spec['revision']}"
         files = list(map(str, list_files(Path(spec["base"]))))
     except DataError as error:
-        raise DataError(f"config: encoders.{name}.base: {error}") from None
+        where = spec.get("where", f"encoders.{name}.base")
+        raise DataError(f"config: {where}: {error}") from None
     digests = hash_files(files, FOLDER / f"encoder-{name}-digests.parquet", f"encoder {name}", writable)
     listing = "".join(f"{Path(path).name} {digests[path]}\n" for path in files)
     return hashlib.sha256(listing.encode()).hexdigest()

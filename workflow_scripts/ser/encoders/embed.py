@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import logging
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from ser.encoders import reuse
 from ser.encoders.decoding import HELD_SAMPLES, decode_ahead
 from ser.encoders.opening import open_encoder
 from ser.encoders.precision import log_saving, resolve_precision
-from ser.files import DataError, atomic, read_json, sha256
+from ser.files import DataError, read_json, sha256
 from ser.formats import manifest as manifests
 from ser.formats.manifest import Utterance
 from ser.formats.tfrecord import Record, read, writer
@@ -80,7 +79,7 @@ def embed_shard(
     if reuse_dir := reuse.find_folder(reuse_dir):
         key = _fingerprint(encoder_dir, [*options, audio, fingerprint, vectors, output])
         stash = {kind: reuse_dir / f"{shard}-{key}.{kind}.tfrecord" for kind in outputs}
-    reusable = _reusable(stash.values(), utterances)
+    reusable = reuse.find_reusable(stash.values(), utterances)
     todo = [utterance for utterance in utterances if utterance.utterance_id not in reusable]
     log.info("%s: %d utterances to embed, %d reused from the last run", shard, len(todo), len(reusable))
     speakers = {utterance.utterance_id: utterance.speaker_id for utterance in utterances}
@@ -101,7 +100,7 @@ def embed_shard(
                 put[kind](replace(record, speaker_id=speakers[utterance_id]))
     log.info("%s: %d reused, %d embedded, %d rejected", shard, len(reusable), embedded, len(todo) - embedded)
     for kind, path in stash.items():
-        _keep(outputs[kind], path)
+        reuse.keep(outputs[kind], path)
     if reuse_dir:
         reuse.forget(reuse_dir, shard, set(stash.values()))
 
@@ -216,35 +215,9 @@ def _fingerprint(encoder_dir: Path, options: list) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def _reusable(stash: Iterable[Path], utterances: list[Utterance]) -> set[str]:
-    """Ids of the utterances that every file of the stash holds, whole, with the audio's present content."""
-    contents = {utterance.utterance_id: utterance.sha256 for utterance in utterances}
-    found = []
-    for path in stash:
-        try:
-            found.append({r.utterance_id for r in read(path) if contents.get(r.utterance_id) == r.sha256})
-        except FileNotFoundError:
-            return set()
-        except DataError as error:
-            log.warning("nothing is reused: %s", error)
-            return set()
-    return set.intersection(*found) if found else set()
-
-
 def _old_records(stash: dict[str, Path], reusable: set[str]) -> Iterator[Records]:
     if not reusable:
         return
     files = [(record for record in read(path) if record.utterance_id in reusable) for path in stash.values()]
     for records in zip(*files, strict=True):
         yield dict(zip(stash, records, strict=True))
-
-
-def _keep(path: Path, link: Path) -> None:
-    """Hard-link a finished file as `link`; where the file system has no hard links between the two, copy it."""
-    link.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(link) as temporary:
-        temporary.unlink()
-        try:
-            os.link(path, temporary)
-        except OSError:
-            shutil.copyfile(path, temporary)

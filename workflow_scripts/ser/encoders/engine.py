@@ -166,6 +166,15 @@ class Encoder:
             windows += [torch.stack(window) for window in zip(*layers, strict=True)]
         return torch.cat(windows, 1)
 
+    @torch.inference_mode()
+    def mix(self, wave: np.ndarray, shares: list[float] | None = None) -> torch.Tensor:
+        """One utterance's hidden states, summed with their shares; its output without: (frames, width) float32."""
+        windows = []
+        for _, states in self._run([wave], None, shares is None):
+            layers = zip(shares or [1.0], states, strict=True)
+            windows.append(sum(share * torch.cat(parts).float() for share, parts in layers).cpu())
+        return torch.cat(windows)
+
     def _run(
         self, waves: list[np.ndarray], vectors: list[np.ndarray] | None, output: bool
     ) -> Iterator[tuple[list[int], Iterator[list[torch.Tensor]]]]:

@@ -1,23 +1,25 @@
 """What calibration may know: training speakers with their labels, and a split's speakers without theirs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from ser.config.similarities import SIMILARITIES
-from ser.files import DataError, read_json
+from ser.files import DataError
 from ser.formats.parquet import read_parquet
 from ser.formats.utterances import Utterances, find_rows, read_labels, read_predictions, read_values
+from ser.speakers.vectors import read_compared, stack_vectors
 from ser.statistics.enrolment import rank_utterances
 from ser.statistics.moments import measure_speakers
+from ser.statistics.similarity import rank_neighbours
 
 # A split's files, as the workflow hands them over: lists of paths, one a seed where a seed matters.
-#   predictions, fused, enrolment   one a seed
-#   enrolment_labels                one, if a method enrols with labels: those of enrolled utterances alone
-#   encoder, mfcc                   one, or one a shard; absent or empty if no method compares them
+#   predictions, enrolment   one a seed
+#   enrolment_labels         one, if a method enrols with labels: those of enrolled utterances alone
+#   speaker vectors          by name: one, or one a shard; of `fused` one a seed; absent if no method compares them
+KINDS = ("predictions", "enrolment", "enrolment_labels")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,16 @@ class References:
     statistics: np.ndarray  # (references, 2 * targets): label means, then label standard deviations (population)
     vectors: dict[str, np.ndarray]  # similarity -> (references, width)
     left_out: int  # training speakers with a vector, but with too few labelled utterances
+    # mean and standard deviation over training speakers, (width,) each, of vectors that are standardised first
+    scales: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    def rank(self, similarity: str, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The training speakers, nearest first, and their cosines, for each row of vectors (`rank_neighbours`)."""
+        known = self.vectors[similarity]
+        if similarity in self.scales:
+            mean, sd = self.scales[similarity]
+            vectors, known = (vectors - mean) / sd, (known - mean) / sd
+        return rank_neighbours(vectors, known)
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,7 @@ def read_references(
     Args:
         files: the training split's; `seed` is the position of the seed's in them
     """
-    vectors = read_vectors(files, seed)
+    vectors, standardised = read_vectors(files, seed)
     truth = read_labels(labels, targets)
     if np.isnan(truth.values).any():
         raise DataError(f"{labels}: expected a label for each target; training labels cannot be withheld")
@@ -84,7 +96,14 @@ def read_references(
         np.concatenate([means, stds], axis=1),
         {name: np.stack([found[speaker] for speaker in speakers]) for name, found in vectors.items()},
         len(candidates) - len(kept),
+        {name: measure_scale(np.stack(list(vectors[name].values()))) for name in standardised},
     )
+
+
+def measure_scale(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column; 1 for one that is constant."""
+    sd = vectors.std(axis=0)
+    return vectors.mean(axis=0), np.where(sd > 1e-9, sd, 1)
 
 
 def read_evidence(
@@ -98,7 +117,7 @@ def read_evidence(
     """
     predictions = read_predictions(files["predictions"][seed], targets)
     vectors = {}
-    for name, found in read_vectors(files, seed).items():
+    for name, found in read_vectors(files, seed)[0].items():
         missing = sorted(set(predictions.speakers) - set(found))
         if missing:
             raise DataError(f"{files[name][0]}: expected a vector of speaker {missing[0]}, who has predictions")
@@ -114,33 +133,14 @@ def read_evidence(
     )
 
 
-def read_vectors(files: dict[str, list[str]], seed: int) -> dict[str, dict[str, np.ndarray]]:
-    """Speakers' vectors by similarity and speaker, from those files that are there."""
-    vectors = {}
-    for name, similarity in SIMILARITIES.items():
-        if not (paths := files.get(name)):
-            continue
-        paths = [paths[seed]] if similarity.by_seed else paths
-        if similarity.column:
-            vectors[name] = {s: vector for path in paths for s, vector in read_column(path, similarity.column).items()}
-        else:
-            shards = map(read_json, paths)
-            first = similarity.first
-            vectors[name] = {s: np.array(entry[name][first:]) for shard in shards for s, entry in shard.items()}
-    return vectors
-
-
-def read_column(path: str, column: str) -> dict[str, np.ndarray]:
-    """A column of vectors by speaker, as float64."""
-    table = read_parquet(path, columns=["speaker_id", column])
-    vectors = stack_vectors(table[column]).astype(float)
-    return dict(zip(table["speaker_id"].to_pylist(), vectors, strict=True))
-
-
-def stack_vectors(column) -> np.ndarray:
-    """An Arrow column of equally long lists as (rows, width)."""
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(column), -1) if len(column) else np.empty((0, 0))
+def read_vectors(files: dict[str, list[str]], seed: int) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
+    """What speakers are compared by, by similarity and speaker, and the similarities that are standardised first."""
+    vectors, standardised = {}, []
+    for name, paths in files.items():
+        if name not in KINDS and paths:
+            vectors[name], scaled = read_compared([paths[seed]] if name == "fused" else paths)
+            standardised += [name] if scaled else []
+    return vectors, standardised
 
 
 def read_enrolment(path: str, predictions: Utterances) -> np.ndarray:
@@ -176,7 +176,12 @@ def read_cut(path: str, targets: list[str]) -> pa.Table:
 
 
 def name_files(inputs, prefix: str = "") -> dict[str, list[str]]:
-    """The files of a split among a job's named inputs: those of the training split have the prefix `train_`."""
-    kinds = ("predictions", "enrolment", "enrolment_labels", *SIMILARITIES)
-    found = {kind: inputs.get(f"{prefix}{kind}", []) for kind in kinds}
-    return {kind: [paths] if isinstance(paths, str) else list(paths) for kind, paths in found.items()}
+    """The files of a split among a job's named inputs: those of the training split have the prefix `train_`.
+
+    Speaker vectors go by their names, which the inputs have behind `vectors_`.
+    """
+    start = f"{prefix}vectors_"
+    names = {kind: f"{prefix}{kind}" for kind in KINDS}
+    names |= {key.removeprefix(start): key for key in inputs.keys() if key.startswith(start)}  # noqa: SIM118
+    found = {name: inputs.get(key, []) for name, key in names.items()}
+    return {name: [paths] if isinstance(paths, str) else list(paths) for name, paths in found.items()}

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import chdtr, digamma
 
-from ser.evaluation.calibration_inputs import stack_vectors
 from ser.evaluation.shift_plot import plot_shifts
 from ser.formats.csv_files import read_table, write_csv
 from ser.formats.parquet import read_parquet
 from ser.formats.utterances import read_labels
+from ser.speakers.vectors import stack_vectors
 from ser.statistics.bootstrap import draw_speakers, find_interval
 from ser.statistics.ccc import NO_VARIANCE
 from ser.statistics.moments import Moments, measure_speakers

@@ -9,7 +9,6 @@ from ser.config.calibration_methods import DRAW, Method
 from ser.evaluation.calibration_inputs import Evidence, References
 from ser.statistics.moments import measure_speakers
 from ser.statistics.pldc import average_neighbours, fit_line, keep_share, pool_neighbours, weigh_neighbours
-from ser.statistics.similarity import rank_neighbours
 
 DIGITS = 9  # of cosines, and so of their means
 
@@ -78,7 +77,7 @@ def estimate(values: np.ndarray, speaker: np.ndarray, n_speakers: int) -> tuple[
 
 def find_neighbours(method: Method, seen: Observation, references: References) -> Neighbours:
     """The references by similarity, with the weights that a method gives them."""
-    order, cosine = rank_neighbours(seen.vectors, references.vectors[method.similarity])
+    order, cosine = references.rank(method.similarity, seen.vectors)
     weights = weigh_neighbours(cosine) if method.weighting == "similarity" else np.ones_like(cosine)
     return Neighbours(order, cosine, weights)
 

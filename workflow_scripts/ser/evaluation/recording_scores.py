@@ -18,7 +18,6 @@ from ser.formats.utterances import Utterances, find_rows, read_labels, read_valu
 from ser.statistics.ccc import NO_VARIANCE
 from ser.statistics.conformal import measure_half_width
 from ser.statistics.moments import measure_speakers
-from ser.statistics.similarity import rank_neighbours
 
 SPEAKER_COLUMNS = ["speaker", "n_utterances", "enough_utterances", "calibration"]
 SPEAKER_COLUMNS += ["target", "seed", "k", "alpha", "neighbours", "similarities", "max_similarity"]
@@ -138,7 +137,7 @@ def list_moves(scoring: Scoring, files: Files, moved: list[bool]) -> list[list[d
             for choice in read_json(files.choices)["choices"]
             if (choice["seed"], choice["calibration"]) == (seed, method.name)
         ]
-        order, cosines = rank_neighbours(seen.vectors, references.vectors[method.similarity])
+        order, cosines = references.rank(method.similarity, seen.vectors)
         for s in np.flatnonzero(moved):
             near = [references.speakers[r] for r in order[s]]
             moves[s] += [point | name_neighbours(method, point["k"], near, cosines[s]) for point in points]

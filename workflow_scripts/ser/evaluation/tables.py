@@ -146,7 +146,7 @@ def describe_rows(design: Design, cards: dict[str, str], choices: dict[str, str]
     methods, targets = design.methods, design.targets
     for name, ablation in design.ablations.items():
         chosen = read_json(choices[name])["choices"]
-        facts = {"speaker": ablation.speaker, "fusion": ablation.fusion, "head": ablation.head}
+        facts = {"speaker": ablation.describe_speaker(), "fusion": ablation.fusion, "head": ablation.head}
         facts |= {"ablation": name, "encoder": describe_encoder(name, ablation, cards)}
         facts |= {"encoder_trained_on": design.trained_on.get(ablation.encoder)}
         facts |= {"n_seeds": len({choice["seed"] for choice in chosen})}
@@ -182,15 +182,15 @@ def name_protocol(ablation: Ablation, hears_test_speakers: bool, method: Method)
     """What a row needs of a test speaker beyond the utterance itself.
 
     `transductive`: all of the speaker's audio (never labels, but where a name says `(test labels)`), be it through
-    calibration or because the ablation itself reads a speaker vector averaged over it, is trained for the test
-    speakers' (similar-speaker weighting), or has an encoder that is personalised or has heard it. `enrolment`: a few
-    utterances that are not scored; `enrolment, labelled`: with their labels, whatever else it needs. `inductive`:
-    nothing.
+    calibration or because the ablation itself reads a speaker vector averaged over it, is normalised by all of it, is
+    trained for the test speakers' (similar-speaker weighting), or has an encoder that is personalised or has heard it.
+    `enrolment`: a few utterances, which are not scored, or, for an ablation, never by themselves; `enrolment,
+    labelled`: with their labels, whatever else it needs. `inductive`: nothing.
     """
     if method.enrolment_labels:
         return "enrolment, labelled"
-    if ablation.reads_speakers or ablation.weighting != "none" or hears_test_speakers:
+    if ablation.hears_all or hears_test_speakers:
         return "transductive"
     if method.name == "none":
-        return "inductive"
+        return "enrolment" if ablation.enrols else "inductive"
     return "enrolment" if method.enrolment else "transductive"

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from ser.heads.model import set_statistics
 from ser.heads.saving import save_model, write_history
 from ser.heads.weighting import weigh_speakers
 from ser.optimisation.trainer import Trainer, launch, make_accelerator
+from ser.speakers.vectors import read_vectors
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ LEARNED = 0.05  # a mean CCC on validation that a seed has to reach to have lear
 
 @dataclass(frozen=True)
 class Files:
-    """What one split gives: audio facts and averaged MFCCs shard by shard, labels, and vectors of its speakers.
+    """What one split gives: audio facts and speaker vectors shard by shard, labels, and vectors of its speakers.
 
     `speakers` is empty for a head without speaker information, `vectors` for an encoder that is not personalised.
     """
@@ -84,7 +86,7 @@ class Places:
 def finetune(
     base: Path,
     splits: dict[str, Files],
-    target_speakers: list[str],
+    weighed: tuple,
     recipe: Recipe,
     places: Places,
     memory_bytes: float = 0,
@@ -95,13 +97,14 @@ def finetune(
     Args:
         base: the folder of the encoder that is tuned
         splits: `train` and `validation`, by which the epoch is chosen; no other label is read
-        target_speakers: averaged MFCCs of those whom similar-speaker weighting adapts to
+        weighed: speaker files, two lists, of the training speakers and of those whom similar-speaker weighting adapts
+            to; empty without it
         memory_bytes: for what comes before all that is trained; where it is too little, that is computed in each epoch
         compared: of a personalised encoder whose vectors are tuned (`vectors` of `splits` is empty then)
     """
 
     def run(device: str) -> None:
-        _finetune(base, splits, target_speakers, recipe, places, memory_bytes, compared, device)
+        _finetune(base, splits, weighed, recipe, places, memory_bytes, compared, device)
 
     launch(run, recipe.device, recipe.ablation.finetune["gpus"], "finetuning")
 
@@ -109,7 +112,7 @@ def finetune(
 def _finetune(
     base: Path,
     splits: dict[str, Files],
-    target_speakers: list[str],
+    weighed: tuple,
     recipe: Recipe,
     places: Places,
     memory_bytes: float,
@@ -129,15 +132,15 @@ def _finetune(
             raise DataError(f"{splits[split].labels}: no utterance has both audio that can be used and labels")
     check_size(recipe.name, ablation, len(clips["train"]))
     if ablation.weighting == "similar_speakers":
-        clips["train"] = _weigh(clips["train"], splits["train"], ablation, target_speakers)
+        weights = weigh_speakers(*map(read_vectors, weighed), ablation.neighbours, ablation.strength)
+        clips["train"] = [clip.weigh(weights[clip.speaker_id]) for clip in clips["train"]]
     table = None
     if compared:
         table = SpeakerTable(base, compared)
         clips = {split: table.point(own) for split, own in clips.items()}
     accelerator = make_accelerator(device, settings["precision"])
     processes = accelerator.num_processes
-    labels = np.stack([clip.labels for clip in clips["train"]])
-    model = _build(recipe, settings, hubert, card, labels, table.vectors if table else None)
+    model = _build(recipe, settings, hubert, card, clips["train"], table.vectors if table else None)
     task = FineTuning(
         model.to(accelerator.device),
         clips,
@@ -154,7 +157,7 @@ def _finetune(
         accelerator=accelerator,
         checkpoint=places.checkpoint,
         identity=_identify(
-            base, splits, [*target_speakers, *(compared.means if compared else [])], recipe, [device, processes]
+            base, splits, [*chain(*weighed), *(compared.means if compared else [])], recipe, [device, processes]
         ),
         tensorboard=places.tensorboard,
         decays=False,
@@ -182,7 +185,7 @@ def _read_clips(files: Files, ablation: Ablation, targets: list[str]) -> list[Cl
     """The utterances of a split with usable audio and labels, in order of id within shards."""
     labels = read_training_labels(files.labels, targets)
     rows = {utterance: row for row, utterance in enumerate(labels.utterance_ids)}
-    mfcc = read_speakers(files.speakers, ablation.speaker == "mfcc_permuted") if ablation.reads_speakers else {}
+    known = read_speakers(files.speakers) if ablation.reads_speakers else {}
     vectors: dict[str, np.ndarray] = {}
     for path in files.vectors:
         vectors |= {speaker: np.array(vector, np.float32) for speaker, vector in read_json(path).items()}
@@ -199,7 +202,7 @@ def _read_clips(files: Files, ablation: Ablation, targets: list[str]) -> list[Cl
                         row["duration_s"],
                         labels.values[rows[row["utterance_id"]]].astype(np.float32),
                         vector=vectors.get(row["speaker_id"]),
-                        speaker=mfcc.get(row["speaker_id"]),
+                        speaker=known.get(row["speaker_id"]),
                         start=row.get("start"),
                         end=row.get("end"),
                     )
@@ -207,15 +210,11 @@ def _read_clips(files: Files, ablation: Ablation, targets: list[str]) -> list[Cl
     return clips
 
 
-def _weigh(clips: list[Clip], files: Files, ablation: Ablation, target_speakers: list[str]) -> list[Clip]:
-    known, wanted = read_speakers(files.speakers), read_speakers(target_speakers)
-    weights = weigh_speakers(known, wanted, ablation.neighbours, ablation.strength)
-    return [clip.weigh(weights[clip.speaker_id]) for clip in clips]
-
-
-def _build(recipe: Recipe, settings: dict, hubert, card: dict, labels: np.ndarray, table) -> JointModel:
+def _build(recipe: Recipe, settings: dict, hubert, card: dict, clips: list[Clip], table) -> JointModel:
     ablation, config = recipe.ablation, hubert.config
-    head = KerasHead(ablation, recipe.seed, config.num_hidden_layers + 1, config.hidden_size, labels, recipe.name)
+    labels, first = np.stack([clip.labels for clip in clips]), clips[0].speaker
+    sizes = config.num_hidden_layers + 1, config.hidden_size
+    head = KerasHead(ablation, recipe.seed, *sizes, labels, recipe.name, 0 if first is None else len(first))
     reads = "frames" if ablation.reads_frames else "layers" if ablation.layer == "weighted" else "last"
     frames = {"max_frames": ablation.units["max_frames"]} if ablation.reads_frames else {}
     torch.manual_seed(recipe.seed)
@@ -223,7 +222,7 @@ def _build(recipe: Recipe, settings: dict, hubert, card: dict, labels: np.ndarra
 
 
 def _set_statistics(model: JointModel, clips: list[Clip], mean: np.ndarray, variance: np.ndarray) -> None:
-    """What the head standardises by: the features' statistics before tuning, and those of the speakers' MFCCs."""
+    """What the head standardises by: the features' statistics before tuning, and those of the speakers' vectors."""
     set_statistics(model.head.keras, "standardise_features", mean, variance)
     speakers = {clip.speaker_id: clip.speaker for clip in clips if clip.speaker is not None}
     if speakers:

@@ -11,7 +11,9 @@ from ser.heads.model import build_head
 class KerasHead(torch.nn.Module):
     """A head as `JointModel` takes it; `keras` is the model that is saved."""
 
-    def __init__(self, ablation: Ablation, seed: int, n_layers: int, width: int, labels: np.ndarray, name: str):
+    def __init__(
+        self, ablation: Ablation, seed: int, n_layers: int, width: int, labels: np.ndarray, name: str, speaker: int
+    ):
         super().__init__()
         keras.utils.set_random_seed(seed)
         sd = labels.std(axis=0)
@@ -19,6 +21,7 @@ class KerasHead(torch.nn.Module):
             ablation,
             n_layers=n_layers,
             width=width,
+            speaker_width=speaker,
             label_mean=labels.mean(axis=0).tolist(),
             label_sd=np.where(sd > 0, sd, 1.0).tolist(),
             name=name,

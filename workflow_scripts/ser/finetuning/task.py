@@ -31,7 +31,7 @@ class Clip:
     labels: np.ndarray  # (targets,) float32
     weight: float = 1.0  # in the loss
     vector: np.ndarray | None = None  # (width,) of its speaker, for a personalised encoder; or rows of a trained table
-    speaker: np.ndarray | None = None  # (13,) averaged MFCCs, for a head with speaker information
+    speaker: np.ndarray | None = None  # (V,) its speaker's, for a head with speaker information
     start: float | None = None  # s, of a part of the file
     end: float | None = None
 

@@ -11,8 +11,8 @@ import tensorflow as tf
 from ser.config.ablation import Ablation
 from ser.files import DataError
 from ser.formats import tfrecord
+from ser.heads.companions import Companions
 from ser.heads.inputs import Labels, choose
-from ser.heads.model import N_MFCC
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,13 @@ def open_features(
     speakers: dict[str, np.ndarray] | None,
     labels: Labels,
     weights: dict[str, float] | None = None,
+    companions: Companions | None = None,
 ) -> tf.data.Dataset:
     """Features of each utterance that has labels, in stored order, as dictionaries.
 
     `features`, float32 (L, W), (W,) or (T, W), `n_frames`, (1,), `utterance_id` and `speaker_id`; `labels`, (targets,);
-    `speaker`, (13,), with `speakers`; `weight`, (1,), 1 or the speaker's in `weights`. What a head takes of an
-    embedding is as in `choose`.
+    `speaker`, (V,), with `speakers`; `weight`, (1,), 1 or the speaker's in `weights`. What a head takes of an
+    embedding is as in `choose`, normalised by what `companions` say.
 
     Raises DataError where the ablation's layer is none of the encoder's.
     """
@@ -57,15 +58,22 @@ def open_features(
     weight_rows = _table(list(weights)) if weights else None
     weight_values = tf.constant([[weight] for weight in weights.values()], tf.float32) if weights else None
 
+    def normalise(utterance, speaker, features):
+        return companions.normalise(utterance.decode(), speaker.decode(), features)
+
     def arrange(record):
         embedding = record["embedding"]
         chosen = choose(embedding, tf.shape(embedding)[0], ablation)
+        if ablation.normalise:
+            names = record["utterance_id"], record["speaker_id"]
+            normalised = tf.numpy_function(normalise, [*names, chosen], tf.float32, stateful=False)
+            chosen = tf.ensure_shape(normalised, chosen.shape)
         item = {key: record[key] for key in ("utterance_id", "speaker_id")}
         item["labels"] = values[rows.lookup(record["utterance_id"])]
         item["features"] = tf.ensure_shape(chosen, (None, shape.width)) if frames else chosen
         item["n_frames"] = tf.shape(chosen)[:1]
         if speakers:
-            item["speaker"] = tf.ensure_shape(vectors[speaker_rows.lookup(record["speaker_id"])], (N_MFCC,))
+            item["speaker"] = tf.ensure_shape(vectors[speaker_rows.lookup(record["speaker_id"])], vectors.shape[1:])
         item["weight"] = weight_values[weight_rows.lookup(record["speaker_id"])] if weights else tf.ones(1)
         return item
 

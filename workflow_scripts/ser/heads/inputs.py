@@ -3,14 +3,14 @@
 Nothing here needs TensorFlow: fine-tuning reads the same with torch.
 """
 
-import random
 from dataclasses import dataclass
 
 import numpy as np
 
 from ser.config.ablation import Ablation
-from ser.files import read_json
+from ser.files import DataError
 from ser.formats.parquet import read_parquet
+from ser.speakers.vectors import read_vectors
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,16 @@ class Labels:
     values: np.ndarray
 
 
-def read_speakers(paths: list[str], permuted: bool = False) -> dict[str, np.ndarray]:
-    """Averaged MFCCs, (13,), of each speaker of a split; `permuted` gives each the vector of another (a control)."""
-    vectors = {}
-    for path in paths:
-        vectors |= {speaker: np.array(entry["mfcc"], np.float32) for speaker, entry in read_json(path).items()}
-    speakers = sorted(vectors)
-    if permuted and len(speakers) > 1:
-        order = random.Random(len(speakers)).sample(speakers, len(speakers))
-        donors = dict(zip(order, order[1:] + order[:1], strict=True))  # one cycle: nobody keeps the own vector
-        return {speaker: vectors[donors[speaker]] for speaker in speakers}
-    return {speaker: vectors[speaker] for speaker in speakers}
+def read_speakers(paths: list[str]) -> dict[str, np.ndarray]:
+    """The vector of each speaker of a split, (W,) float32."""
+    return {speaker: vector.astype(np.float32) for speaker, vector in read_vectors(paths).items()}
+
+
+def find_vector(vectors: dict[str, np.ndarray], speaker: str) -> np.ndarray:
+    """A speaker's vector; a DataError names one who has none."""
+    if speaker not in vectors:
+        raise DataError(f"speaker {speaker} has utterances with features, but no speaker vector; run again")
+    return vectors[speaker]
 
 
 def read_training_labels(path: str, targets: list[str]) -> Labels:

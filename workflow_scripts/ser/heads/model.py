@@ -8,7 +8,6 @@ from keras import layers, ops
 
 from ser.config.ablation import Ablation
 
-N_MFCC = 13
 REST = "rest"  # the part of a head that sees one layer
 # Of the batch normalisation's averages: Keras' own on features that stay as they are. Tuning takes few steps, moves the
 # features all the while and chooses its epoch by these averages, so they have to follow: torch's, as in the paper.
@@ -17,13 +16,14 @@ MOMENTUM = {False: 0.99, True: 0.9}
 
 @keras.saving.register_keras_serializable(package="ser")
 class LayerMix(layers.Layer):
-    """Softmax-weighted sum over the encoder's layers: (B, L, W) -> (B, W); starts as their mean."""
+    """Softmax-weighted sum over the encoder's layers: (..., L, W) -> (..., W); starts as their mean."""
 
     def build(self, shape):
-        self.logits = self.add_weight(shape=(shape[1],), initializer="zeros", name="logits")
+        self.logits = self.add_weight(shape=(shape[-2],), initializer="zeros", name="logits")
 
     def call(self, x):
-        return ops.squeeze(ops.matmul(ops.softmax(self.logits)[None, None], x), 1)  # (1, 1, L), (B, L, W) -> (B, W)
+        weights = ops.reshape(ops.softmax(self.logits), (1,) * (len(x.shape) - 1) + (-1,))
+        return ops.squeeze(ops.matmul(weights, x), -2)  # (1, 1, L), (B, L, W) -> (B, W)
 
 
 @keras.saving.register_keras_serializable(package="ser")
@@ -42,14 +42,50 @@ class RepeatOverTime(layers.Layer):
         return ops.repeat(vector[:, None, :], ops.shape(frames)[1], axis=1)
 
 
+@keras.saving.register_keras_serializable(package="ser")
+class Attend(layers.Layer):
+    """What an utterance finds in others of its speaker, to be added to it: (B, W), (B, K, W), (B, K) -> (B, W).
+
+    One attention layer, after Triantafyllopoulos et al., "Enrolment-based personalisation for improving
+    individual-level fairness in speech emotion recognition" (Interspeech 2024). Others that are not `known` (0, not 1)
+    are not looked at; where there is none, nothing is found. Its values start at zero, so that training starts without.
+    """
+
+    def __init__(self, size: int = 64, **options):
+        super().__init__(**options)
+        self.size = size
+
+    def build(self, shape, *_):
+        for name, size, initializer in (("query", self.size, None), ("key", self.size, None), ("value", 0, "zeros")):
+            size, initializer = size or shape[-1], initializer or "glorot_uniform"
+            setattr(self, name, self.add_weight(shape=(shape[-1], size), initializer=initializer, name=name))
+
+    def call(self, x, others, known):
+        query = ops.matmul(x, self.query)[:, None]  # (B, 1, size)
+        scores = ops.sum(query * ops.matmul(others, self.key), -1) / self.size**0.5  # (B, K)
+        weights = ops.softmax(scores + 1e9 * (known - 1)) * known
+        return ops.matmul(ops.matmul(weights[:, None], others)[:, 0], self.value)  # (B, 1, K), (B, K, W) -> (B, W)
+
+    def get_config(self):
+        return super().get_config() | {"size": self.size}
+
+
 def build_head(
-    ablation: Ablation, *, n_layers: int, width: int, label_mean: list[float], label_sd: list[float], name: str = "head"
+    ablation: Ablation,
+    *,
+    n_layers: int,
+    width: int,
+    label_mean: list[float],
+    label_sd: list[float],
+    speaker_width: int = 13,
+    name: str = "head",
 ) -> keras.Model:
     """An untrained model of an ablation, for as many targets as there are label means.
 
     Inputs, by name: `features`, (B, L, W) pooled layers where the ablation learns layer weights, (B, W) of one layer,
-    or (B, T, W) padded frames with `n_frames`, (B, 1), for a transformer head; `speaker`, (B, 13) averaged MFCCs,
-    where it uses speaker information. Outputs, by name: `labels`, (B, targets) on the labels' own scale; `fused`,
+    or (B, T, W) padded frames with `n_frames`, (B, 1), for a transformer head; `speaker`, (B, V), the speaker's
+    vector, where it reads one; `others`, K utterances as `features` are, (B, K, ...), and `known`, (B, K), 1 for each
+    that there is, where it looks at them. Outputs, by name: `labels`, (B, targets) on the labels' own scale; `fused`,
     the representation that is regressed, averaged over time, (B, W) or wider: what PLDC compares.
 
     `standardise_features` and `standardise_speaker` need the training data's statistics: `set_statistics`.
@@ -58,13 +94,18 @@ def build_head(
     shape = (None, width) if frames else (n_layers, width) if layer_mix else (width,)
     inputs = {"features": layers.Input(shape, name="features")}
     if ablation.reads_speakers:
-        inputs["speaker"] = layers.Input((N_MFCC,), name="speaker")
+        inputs["speaker"] = layers.Input((speaker_width,), name="speaker")
     if frames:
         inputs["n_frames"] = layers.Input((1,), dtype="int32", name="n_frames")
-    x = layers.Normalization(axis=(1, 2) if layer_mix else -1, name="standardise_features")(inputs["features"])
-    x = LayerMix(name="layer_mix")(x) if layer_mix else x
-    rest = _build_rest(ablation, x.shape[1:], inputs, label_mean, label_sd)
-    return keras.Model(inputs, rest(inputs | {"features": x}), name=name)
+    seen = {"features": inputs["features"]}
+    if ablation.attended:
+        inputs["others"] = seen["others"] = layers.Input((ablation.attended, *shape), name="others")
+        inputs["known"] = layers.Input((ablation.attended,), name="known")
+    standardise = layers.Normalization(axis=(1, 2) if layer_mix else -1, name="standardise_features")
+    mix = LayerMix(name="layer_mix") if layer_mix else lambda x: x
+    seen = {key: mix(standardise(x)) for key, x in seen.items()}
+    rest = _build_rest(ablation, seen["features"].shape[1:], inputs | seen, label_mean, label_sd)
+    return keras.Model(inputs, rest(inputs | seen), name=name)
 
 
 def _build_rest(ablation: Ablation, shape: tuple, inputs: dict, label_mean: list[float], label_sd: list[float]):
@@ -75,6 +116,8 @@ def _build_rest(ablation: Ablation, shape: tuple, inputs: dict, label_mean: list
     if "speaker" in inputs:
         speaker = layers.Normalization(axis=-1, name="standardise_speaker")(inputs["speaker"])
         x = _fuse(x, speaker, ablation.fusion, shape[-1], frames)
+    if ablation.attended:
+        x = layers.Add(name="fusion")([x, Attend(name="attend")(x, inputs["others"], inputs["known"])])
     dropout, n_targets = ablation.training["dropout"], len(label_mean)
     if frames:
         mask = FrameMask(name="mask")(x, inputs["n_frames"])
@@ -112,16 +155,22 @@ def apply_together(heads: list[keras.Model]):
     standardise = parts[0].get_layer("standardise_features")
     mixes = [layer for part in parts for layer in part.layers if isinstance(layer, LayerMix)]
 
+    def see(x) -> list:
+        """Features, (B, L, W) or (B, W), or those of others, (B, K, ...), as each part sees them: one layer."""
+        x = standardise(ops.cast(x, "float32"))
+        if not mixes:
+            return [x] * len(parts)
+        weights = ops.softmax(ops.stack([mix.logits.value for mix in mixes]))  # (parts, L)
+        weights = ops.reshape(weights, (1,) * (len(x.shape) - 2) + tuple(weights.shape))
+        return ops.unstack(ops.matmul(weights, x), axis=-2)  # (1, parts, L), (B, L, W) -> parts of (B, W)
+
     def apply(item: dict, training: bool) -> list[dict]:
-        x = standardise(ops.cast(item["features"], "float32"))
-        own = [x] * len(parts)
-        if mixes:
-            weights = ops.softmax(ops.stack([mix.logits.value for mix in mixes]))  # (parts, L)
-            own = ops.unstack(ops.matmul(weights[None], x), axis=1)  # (1, parts, L), (B, L, W) -> parts of (B, W)
+        seen = {key: see(item[key]) for key in ("features", "others") if key in item}
         outputs = []
-        for part, features in zip(parts, own, strict=True):
-            others = {x.name: item[x.name] for x in part.inputs if x.name != "features"}
-            outputs.append(part.get_layer(REST)(others | {"features": features}, training=training))
+        for number, part in enumerate(parts):
+            own = {key: parts_seen[number] for key, parts_seen in seen.items()}
+            own = {x.name: item[x.name] for x in part.inputs if x.name not in own} | own
+            outputs.append(part.get_layer(REST)(own, training=training))
         return [_join(outputs[i : i + size]) for i in range(0, len(outputs), size)]
 
     return apply
@@ -145,7 +194,7 @@ def find_layer(head: keras.Model, name: str) -> layers.Layer:
 
 
 def set_statistics(head: keras.Model, name: str, mean, variance) -> None:
-    """Set mean and variance, (L, W), (W,) or (13,), of a standardising layer; a constant feature is only centred."""
+    """Set mean and variance, (L, W) or (W,), of a standardising layer; a constant feature is only centred."""
     layer = find_layer(head, name)
     layer.adapt_mean.assign(mean)
     layer.adapt_variance.assign(ops.where(ops.convert_to_tensor(variance) > 1e-10, variance, 1.0))
@@ -153,13 +202,13 @@ def set_statistics(head: keras.Model, name: str, mean, variance) -> None:
 
 
 def _fuse(x, speaker, fusion: str, width: int, frames: bool):
-    """Fuse features, (B, W) or (B, T, W), with a standardised speaker vector, (B, 13)."""
+    """Fuse features, (B, W) or (B, T, W), with a standardised speaker vector, (B, V)."""
 
     def join(vector):  # (B, T, W), (B, V) -> (B, T, W + V)
         vector = RepeatOverTime(name="repeat")(vector, x) if frames else vector
         return layers.Concatenate(name="fusion")([x, vector])
 
-    def lift(name, **options):  # (B, 13) -> (B, W), or (B, 1, W) beside frames
+    def lift(name, **options):  # (B, V) -> (B, W), or (B, 1, W) beside frames
         lifted = layers.Dense(width, name=name, **options)(speaker)
         return layers.Reshape((1, width), name=f"{name}_over_time")(lifted) if frames else lifted
 

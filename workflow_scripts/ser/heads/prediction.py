@@ -11,8 +11,9 @@ from ser.config.ablation import Ablation
 from ser.files import DataError
 from ser.formats.parquet import write_parquet
 from ser.formats.tfrecord import Record
+from ser.heads.companions import Companions
 from ser.heads.features import read_blocks
-from ser.heads.inputs import choose, read_speakers
+from ser.heads.inputs import find_vector, read_speakers
 from ser.heads.model import apply_together
 from ser.heads.model_file import check_model_file
 
@@ -48,9 +49,8 @@ def predict_split(
     and, where speakers can be enrolled, `enrolment_vectors` (each utterance's fused vector as float16, in the order of
     the predictions). They have no rows where every utterance was set aside.
     """
-    vectors = None
-    if ablation.reads_speakers:
-        vectors = read_speakers(speakers, ablation.speaker == "mfcc_permuted")
+    vectors = read_speakers(speakers) if ablation.reads_speakers else None
+    companions = Companions.read(embeddings, ablation)
     apply = apply_together(list(heads.values()))
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -63,7 +63,7 @@ def predict_split(
     labels: list[np.ndarray] = [np.empty((len(heads), 0, len(targets)), np.float32)]
     collected, kept = _SpeakerVectors(), []
     for records in read_blocks(embeddings, _BATCH):
-        predicted, fused = (x.numpy() for x in predict(_arrange(records, ablation, vectors)))  # (heads, B, ...)
+        predicted, fused = (x.numpy() for x in predict(_arrange(records, companions, vectors)))  # (heads, B, ...)
         utterance_ids += [record.utterance_id for record in records]
         speaker_ids += [record.speaker_id for record in records]
         labels.append(predicted)
@@ -95,12 +95,12 @@ def list_vectors(vectors: np.ndarray) -> dict[str, pa.Array]:
 
 
 def _arrange(
-    records: list[Record], ablation: Ablation, speakers: dict[str, np.ndarray] | None
+    records: list[Record], companions: Companions, speakers: dict[str, np.ndarray] | None
 ) -> dict[str, np.ndarray]:
     """A batch of what heads take, as they are stored; frames padded with zeros to the longest."""
-    parts = [choose(record.embedding, len(record.embedding), ablation) for record in records]
+    parts = [companions.take(record) for record in records]
     item = {}
-    if ablation.reads_frames:
+    if companions.ablation.reads_frames:
         lengths = np.array([[len(part)] for part in parts], np.int32)
         features = np.zeros((len(parts), lengths.max(), parts[0].shape[1]), parts[0].dtype)
         for row, part in zip(features, parts, strict=True):
@@ -109,7 +109,10 @@ def _arrange(
     else:
         item = {"features": np.stack(parts)}
     if speakers:
-        item["speaker"] = np.stack([speakers[record.speaker_id] for record in records])
+        item["speaker"] = np.stack([find_vector(speakers, record.speaker_id) for record in records])
+    if companions.ablation.attended:
+        others, known = zip(*map(companions.list_others, records), strict=True)
+        item |= {"others": np.stack(others), "known": np.stack(known)}
     return {key: tf.constant(value) for key, value in item.items()}
 
 

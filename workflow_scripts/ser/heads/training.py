@@ -18,6 +18,7 @@ from ser.heads.prediction import predict_split
 from ser.heads.saving import save_model, write_history
 from ser.heads.training_data import Data, Split, read_split, take
 from ser.heads.weighting import weigh_speakers
+from ser.speakers.vectors import read_vectors
 from ser.statistics.ccc import compute_ccc
 
 _VALIDATION_BATCH = 256
@@ -46,7 +47,8 @@ def train_ablation(
     folder: str,
     results: str,
     memory_bytes: float,
-    target_speakers: list[str] | None = None,
+    known_speakers: list[str] = (),
+    target_speakers: list[str] = (),
     tensorboard: str | None = None,
 ) -> None:
     """Train the heads of an ablation, one a seed, and predict the training and validation split with them.
@@ -54,11 +56,10 @@ def train_ablation(
     Writes `{folder}/seed-{seed}/model.keras` and `history.csv`, and what `predict_split` writes. A seed decides the
     initial weights and dropout; the order of utterances is drawn anew in each epoch, the same for every seed, so that
     one reading of the data serves all of them and a seed's result does not depend on the others. Features larger than
-    `memory_bytes` are read from disk again in each epoch and shuffled within as many as fit. `target_speakers` are
-    the speaker files that an ablation with similar-speaker weighting adapts to. `tensorboard` is a folder for the
-    curves of all seeds in TensorBoard's format.
+    `memory_bytes` are read from disk again in each epoch and shuffled within as many as fit. With similar-speaker
+    weighting, `known_speakers` are the speaker files of the training split and `target_speakers` those of the speakers
+    that it adapts to. `tensorboard` is a folder for the curves of all seeds in TensorBoard's format.
     """
-    settings = ablation.training
     for seed in seeds if tensorboard else ():
         clear_curves(f"{tensorboard}/seed-{seed}", 3)
     shape = read_shape(train.embeddings)
@@ -67,17 +68,24 @@ def train_ablation(
     size = sum(os.path.getsize(path) for path in train.embeddings + validation.embeddings)
     if isinstance(ablation.layer, int):
         size /= shape.rows
-    speakers = _read_speakers(train, ablation)
+    speakers = read_speakers(train.speakers) if ablation.reads_speakers else None
+    known = read_speakers(validation.speakers) if ablation.reads_speakers else None
     weights = None
     if ablation.weighting == "similar_speakers":
-        known, wanted = read_speakers(train.speakers), read_speakers(target_speakers or [])
-        weights = weigh_speakers(known, wanted, ablation.neighbours, ablation.strength)
+        compared = [read_vectors(paths) for paths in (known_speakers, target_speakers)]
+        weights = weigh_speakers(*compared, ablation.neighbours, ablation.strength)
     in_memory = size < memory_bytes
+    if ablation.attended and not in_memory:
+        raise DataError(
+            f"attention draws other utterances from all of a split, whose features take {size / 1e9:.1f} GB: set "
+            f"training_memory_gb to more (now {memory_bytes / 1e9:g})"
+        )
     training = read_split(train, ablation, shape, speakers, targets, weights, in_memory)
-    validating = read_split(validation, ablation, shape, _read_speakers(validation, ablation), targets, None, in_memory)
+    validating = read_split(validation, ablation, shape, known, targets, None, in_memory)
 
     groups = [list(range(len(targets)))] if ablation.outputs == "joint" else [[i] for i in range(len(targets))]
-    members = [_build_member(ablation, seed, group, targets, shape, training) for seed in seeds for group in groups]
+    sizes = shape, len(next(iter(speakers.values()))) if speakers else 0
+    members = [_build_member(ablation, seed, group, targets, sizes, training) for seed in seeds for group in groups]
     for member in members:
         set_statistics(member.head, "standardise_features", training.mean, training.variance)
         if speakers:
@@ -86,7 +94,7 @@ def train_ablation(
     # Streamed, float16 becomes float32, of which tf.data holds two copies.
     shuffled = max(1024, int(len(training.utterance_ids) * memory_bytes / (4 * size)))
     with naming_damage(train.embeddings + validation.embeddings):
-        _fit(members, training, validating, targets, settings, shuffled)
+        _fit(members, ablation, training, validating, targets, shuffled)
 
     heads = {}
     for i, seed in enumerate(seeds):
@@ -126,21 +134,17 @@ def ccc_loss(labels: tf.Tensor, predictions: tf.Tensor, weights: tf.Tensor) -> t
     return tf.reduce_mean(1 - 2 * covariance / (spread + (label_mean - mean) ** 2 + 1e-8))
 
 
-def _read_speakers(split: Split, ablation: Ablation) -> dict[str, np.ndarray] | None:
-    if not ablation.reads_speakers:
-        return None
-    return read_speakers(split.speakers, ablation.speaker == "mfcc_permuted")
-
-
 def _build_member(
-    ablation: Ablation, seed: int, group: list[int], targets: list[str], shape: Shape, data: Data
+    ablation: Ablation, seed: int, group: list[int], targets: list[str], sizes: tuple[Shape, int], data: Data
 ) -> _Member:
+    shape, speaker_width = sizes
     keras.utils.set_random_seed((seed + 10_007 * group[0]) % 2**32)  # Keras takes no more
     sd = data.labels[:, group].std(axis=0)
     head = build_head(
         ablation,
         n_layers=shape.rows,
         width=shape.width,
+        speaker_width=speaker_width,
         label_mean=data.labels[:, group].mean(axis=0).tolist(),
         label_sd=np.where(sd > 0, sd, 1.0).tolist(),
         name="_".join(targets[i] for i in group),
@@ -149,10 +153,11 @@ def _build_member(
 
 
 def _fit(
-    members: list[_Member], training: Data, validating: Data, targets: list[str], settings: dict, shuffled: int
+    members: list[_Member], ablation: Ablation, training: Data, validating: Data, targets: list[str], shuffled: int
 ) -> None:
     """Train until each member has gone `patience` epochs without a better validation CCC; keep its best weights."""
 
+    settings = ablation.training
     apply = apply_together([member.head for member in members])
     variables = [variable for member in members for variable in member.head.trainable_variables]
     optimizer = keras.optimizers.Adam(settings["learning_rate"])
@@ -196,6 +201,8 @@ def _fit(
 
     count = len(training.utterance_ids)
     size = min(settings["batch_size"], count)
+    validating.fix_others(ablation)
+    looking = np.random.default_rng(1)
     order = np.random.default_rng(0)  # not the members' seeds: their results must not depend on one another
     tf.random.set_seed(0)
     streamed = batch(training.dataset.shuffle(min(shuffled, count), seed=0), size, drop_remainder=True)
@@ -205,6 +212,7 @@ def _fit(
             losses = stream_epoch(streamed).numpy()
         else:
             rows = order.permutation(count)[: count // size * size].reshape(-1, size)
+            training.draw_others(ablation, looking)
             losses = run_epoch(training.columns, tf.constant(rows)).numpy()
         outputs = [[output.numpy() for output in predict(item)] for item in validating.batches(_VALIDATION_BATCH)]
         for i, member in enumerate(members):

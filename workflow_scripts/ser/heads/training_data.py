@@ -10,15 +10,16 @@ import tensorflow as tf
 
 from ser.config.ablation import Ablation
 from ser.files import DataError
+from ser.heads.companions import Companions, draw_others, fix_others
 from ser.heads.features import Shape, batch, open_features, read_blocks
-from ser.heads.inputs import choose, read_training_labels
+from ser.heads.inputs import read_training_labels
 
 _BLOCK = 64  # utterances whose statistics are taken at once
 
 
 @dataclass
 class Split:
-    """The files of a split that training reads; `speakers` is empty where it uses no averaged MFCCs."""
+    """The files of a split that training reads; `speakers` is empty where its head has no speaker vector."""
 
     embeddings: list[str]
     speakers: list[str]
@@ -30,7 +31,8 @@ class Data:
     """The utterances of a split that have labels, in stored order.
 
     `columns` has a tensor a key, a row an utterance: `features` as they are stored (frames as a ragged tensor) and what
-    else `open_features` gives. It is None where features are read anew, from `dataset`, each time.
+    else `open_features` gives. It is None where features are read anew, from `dataset`, each time. Of a head that looks
+    at other utterances they have `others`, the rows of these, and `known`, which of them there are: see `take`.
     """
 
     utterance_ids: list[str]
@@ -39,6 +41,21 @@ class Data:
     variance: np.ndarray
     dataset: tf.data.Dataset
     columns: dict[str, tf.Tensor] | None
+    speakers: list[str]  # of each utterance
+
+    def fix_others(self, ablation: Ablation) -> None:
+        """Let each utterance look at those that it looks at when it is predicted."""
+        if ablation.attended:
+            self._set_others(*fix_others(self.utterance_ids, self.speakers, ablation.attended, bool(ablation.permuted)))
+
+    def draw_others(self, ablation: Ablation, rng: np.random.Generator) -> None:
+        """Let each utterance look at others that are drawn anew."""
+        if ablation.attended:
+            chosen = ablation.attended, bool(ablation.permuted)
+            self._set_others(*draw_others(self.utterance_ids, self.speakers, *chosen, rng))
+
+    def _set_others(self, others: np.ndarray, known: np.ndarray) -> None:
+        self.columns |= {"others": tf.constant(others), "known": tf.constant(known)}
 
     def batches(self, size: int) -> Iterator[dict[str, tf.Tensor]]:
         """Batches of all utterances, in order."""
@@ -50,8 +67,10 @@ class Data:
 
 
 def take(columns: dict[str, tf.Tensor], rows: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Rows of each column; frames padded with zeros to the longest."""
+    """Rows of each column; frames padded with zeros to the longest, and in place of others' rows their features."""
     taken = {key: tf.gather(column, rows) for key, column in columns.items()}
+    if "others" in taken:
+        taken["others"] = tf.gather(columns["features"], taken["others"])
     return {key: value.to_tensor() if isinstance(value, tf.RaggedTensor) else value for key, value in taken.items()}
 
 
@@ -70,13 +89,14 @@ def read_split(
     with the file's name where a record is damaged.
     """
     labels = read_training_labels(split.labels, targets)
-    dataset = open_features(split.embeddings, ablation, shape, speakers, labels, weights)
+    companions = Companions.read(split.embeddings, ablation)
+    dataset = open_features(split.embeddings, ablation, shape, speakers, labels, weights, companions)
     places = {utterance: place for place, utterance in enumerate(labels.utterance_ids)}
     frames = ablation.reads_frames
     store = _Store(split.embeddings) if keep else None
     rows, owners, lengths, count, total, squares = [], [], [], 0, 0.0, 0.0
     for records in read_blocks(split.embeddings, _BLOCK, places):
-        parts = [choose(record.embedding, len(record.embedding), ablation) for record in records]
+        parts = [companions.take(record) for record in records]
         block = np.concatenate(parts) if frames else np.stack(parts)  # (all frames, W), or (block, L, W), (block, W)
         if store:
             store.add(block)
@@ -104,7 +124,7 @@ def read_split(
     mean = total / count
     variance = np.maximum(squares / count - mean**2, 0)
     utterance_ids = [labels.utterance_ids[row] for row in rows]
-    return Data(utterance_ids, labels.values[rows].astype(np.float32), mean, variance, dataset, columns)
+    return Data(utterance_ids, labels.values[rows].astype(np.float32), mean, variance, dataset, columns, owners)
 
 
 class _Store:

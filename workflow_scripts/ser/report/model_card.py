@@ -148,7 +148,12 @@ def list_inputs(settings: Ablation, encoder: dict) -> str:
         which = "the encoder's output" if settings.finetune else f"output of layer {settings.layer}"
         lines = [f"- `features`, ({width},): {which}, averaged over time"]
     if settings.reads_speakers:
-        lines.append("- `speaker`, (13,): MFCCs averaged over the speaker's utterances")
+        lines.append(f"- `speaker`: the vector {settings.speaker}, the mean over the speaker's utterances, unscaled")
+    if settings.attended:
+        lines.append(f"- `others`: {settings.attended} other utterances of the speaker, each as `features` is")
+        lines.append(f"- `known`, ({settings.attended},): 1 for each of them, 0 where there are fewer")
+    if settings.normalise:
+        lines.append(f"- all of these are {settings.describe_speaker()} before the model has them")
     return "\n".join(lines)
 
 

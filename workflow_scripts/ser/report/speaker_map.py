@@ -4,11 +4,12 @@ import numpy as np
 import pyarrow.compute as pc
 import scipy.linalg
 
-from ser.evaluation.calibration_inputs import read_column, read_references
+from ser.evaluation.calibration_inputs import read_references
 from ser.evaluation.label_shift import correlate
 from ser.formats.parquet import read_parquet
 from ser.formats.utterances import Utterances, find_rows, find_runs, read_labels, read_values
 from ser.report.datasets import Dataset, group_rows
+from ser.speakers.vectors import read_vectors
 from ser.statistics.moments import Policy, measure_speakers
 from ser.statistics.similarity import normalise, rank_neighbours
 
@@ -60,7 +61,7 @@ def collect_vectors(
     for ablation in dict.fromkeys(name for name, _, _ in runs):
         paths = {split: str(path) for (name, _, split), path in runs.items() if name == ablation}
         known = read_references(train_labels, targets, {"fused": [paths["train"]]}, 0, least)
-        splits = {split: read_column(path, "vector") for split, path in paths.items() if split != "train"}
+        splits = {split: read_vectors([path]) for split, path in paths.items() if split != "train"}
         splits = {split: found for split, found in splits.items() if found}
         stacked = [np.stack(list(found.values())) for found in splits.values()]
         (plane, *planes), share = project(known.vectors["fused"], *stacked)

@@ -22,7 +22,6 @@ from ser.formats.csv_files import format_cell, read_rows
 from ser.formats.parquet import read_parquet
 from ser.formats.utterances import read_labels
 from ser.statistics.moments import Policy
-from ser.statistics.similarity import rank_neighbours
 from ser.tracing.provenance import TABLE, WORKFLOW, command_for
 from ser.tracing.study import Study, list_files
 
@@ -191,7 +190,7 @@ def explain_seeds(study: Study, owner: str, method: Method, cell: dict) -> list[
             entry["draws"] = len(draws)
         k, (_, seen, near) = entry["k"], draws[0]
         mean, std = average_labels(method, near, references, k)
-        nearest, cosine = rank_neighbours(seen.vectors, references.vectors[method.similarity])
+        nearest, cosine = references.rank(method.similarity, seen.vectors)
         similarity = np.empty_like(cosine)
         np.put_along_axis(similarity, nearest, cosine, axis=1)  # (speakers, references)
         entry["speakers"] = [

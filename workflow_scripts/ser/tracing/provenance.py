@@ -52,13 +52,12 @@ def record_provenance(
 def name_paths(config: dict) -> dict:
     """A config with the folders that it names as results that are passed on have them."""
     named = dict(config)
-    for section, key in (("encoders", "base"), ("pseudo_labels", "centroids")):
-        if section in config:
-            entries = config[section].items()
-            named[section] = {
-                name: options | {key: name_path(options[key])} if key in options else options
-                for name, options in entries
-            }
+    places = {"encoders": ["base"], "pseudo_labels": ["centroids"], "speaker_vectors": ["model", "file"]}
+    for section in set(places) & set(config):
+        named[section] = {
+            name: options | {key: name_path(options[key]) for key in places[section] if options.get(key)}
+            for name, options in config[section].items()
+        }
     if "corpus" in config:
         paths = {
             key: name_path(config["corpus"][key]) for key in ("folder", "speaker_splits") if key in config["corpus"]

@@ -8,7 +8,7 @@ from ser.config.ablation import Ablation
 from ser.config.calibration_methods import Method, count_labelled, read_methods
 from ser.config.encoders import resolve_encoders
 from ser.config.finetuning import name_encoder
-from ser.config.similarities import SIMILARITIES
+from ser.config.speaker_vectors import resolve_speaker_vectors
 from ser.files import DataError, read_json
 from ser.tracing.provenance import NAME, read_provenance
 
@@ -22,6 +22,8 @@ def check_names(made: dict, path: Path) -> None:
         names = [*made["ablations"], *config["encoders"], *config["corpus"].get("targets", []), config["baseline"]]
         names += [method["name"] for method in config["calibration"]["methods"]]
         names += [settings["encoder"] for settings in made["ablations"].values()]
+        for name, settings in config.get("speaker_vectors", {}).items():
+            names += [name, *(settings[key] for key in ("encoder", "permute") if settings[key] is not None)]
         fit = all(isinstance(name, str) and _NAME.fullmatch(name) for name in names)
         fit = fit and all(type(seed) is int and seed >= 0 for seed in config["seeds"])
     except (KeyError, TypeError, AttributeError):
@@ -41,6 +43,7 @@ class Study:
         self.ablations = {name: Ablation.read(values) for name, values in self.made["ablations"].items()}
         self.seeds, self.targets = self.config["seeds"], self.config["corpus"]["targets"]
         self.methods = read_methods(self.config["calibration"]["methods"])
+        self.speaker_vectors = resolve_speaker_vectors(self.config)
 
     @cached_property
     def index(self) -> dict:
@@ -74,21 +77,21 @@ class Study:
 
     def evidence_files(self, ablation: str, split: str) -> dict[str, list[Path]]:
         """What calibration saw of a split, as `evidence.read_evidence` takes it."""
-        compared = {"fused", *(method.similarity for method in self.methods)}
+        compared = dict.fromkeys(["fused", *(method.similarity for method in self.methods)])
         enrols = any(method.enrolment for method in self.methods)
         labelled = split != "train" and count_labelled(self.methods)
         return {
             "predictions": self.seed_files("predictions", ablation, split),
             "enrolment": self.seed_files("enrolment_vectors", ablation, split) if enrols else [],
             "enrolment_labels": [self.enrolment_labels(split)] if labelled else [],
-            **{name: self.vectors(name, ablation, split) for name in SIMILARITIES if name in compared},
+            **{name: self.vectors(name, ablation, split) for name in compared},
         }
 
-    def vectors(self, similarity: str, ablation: str, split: str) -> list[Path]:
-        """The files of the speaker vectors that a similarity compares."""
+    def vectors(self, name: str, ablation: str, split: str) -> list[Path]:
+        """The files of speaker vectors, some of which an ablation has of its own."""
         names = {"ablation": ablation, "encoder": self.ablations[ablation].encoder, "split": split}
         lists = {"seed": self.seeds, "shard": sorted(self.index["shards"][split])}
-        return [self.results / path for path in SIMILARITIES[similarity].list_files(**names, **lists)]
+        return [self.results / path for path in self.speaker_vectors[name].list_files(**names, **lists)]
 
 
 def list_files(study: Study, owner: str, method: Method | None, split: str) -> dict[str, list[Path]]:
@@ -99,11 +102,12 @@ def list_files(study: Study, owner: str, method: Method | None, split: str) -> d
     encoder, adaptation = list_adaptation(study, settings.encoder, splits, with_vectors)
     compared = [path for name in ("train", split) for path in list_compared(study, owner, method, name)]
     enrolled = [study.enrolment_labels(split)] if method and method.enrolment_labels else []
-    vectors = dict.fromkeys(splits if settings.reads_speakers else ())
+    vectors = dict.fromkeys((settings.speaker, name) for name in splits if settings.reads_speakers)
     if settings.weighting != "none":
-        vectors |= dict.fromkeys(["train", *sorted(set(study.index["shards"]) - {"train", "validation"})])
-    if method and method.similarity == "mfcc":
-        vectors |= dict.fromkeys(splits)
+        tests = sorted(set(study.index["shards"]) - {"train", "validation"})
+        vectors |= dict.fromkeys((settings.similarity, name) for name in ["train", *tests])
+    if method and method.similarity not in ("fused", "encoder"):
+        vectors |= dict.fromkeys((method.similarity, name) for name in splits)
     return {
         "manifests": [path for name in splits for path in study.shards("manifests", name, "csv")],
         "encoder": encoder,
@@ -115,7 +119,9 @@ def list_files(study: Study, owner: str, method: Method | None, split: str) -> d
             for name in splits
             for path in study.shards(f"{settings.features}/{encoder}", name, "tfrecord")
         ],
-        "speaker vectors": [path for name in vectors for path in study.shards("speakers", name, "json")],
+        "speaker vectors": list(
+            dict.fromkeys(path for name, each in vectors for path in study.vectors(name, owner, each))
+        ),
         "labels": [study.labels(name) for name in splits],
         **({"tuning": [study.winner(owner)]} if settings.tuned else {}),
         "models": [models / f"seed-{seed}/model.keras" for seed in study.seeds],
@@ -151,8 +157,8 @@ def list_adaptation(
 
 
 def list_compared(study: Study, owner: str, method: Method | None, split: str) -> list[Path]:
-    """What a calibration compares speakers of a split by, where that is not their MFCCs."""
-    if method is None or method.similarity == "mfcc":
+    """What a calibration compares speakers of a split by, where that is an encoder's or the ablation's own."""
+    if method is None or method.similarity not in ("fused", "encoder"):
         return []
     if method.enrolment and split != "train":
         return study.seed_files("enrolment_vectors", owner, split)

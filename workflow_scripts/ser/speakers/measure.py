@@ -1,0 +1,82 @@
+"""The utterances of a shard, each with its vector of a kind that is dear to compute: a speaker model's, or eGeMAPS."""
+
+import contextlib
+import hashlib
+import heapq
+import importlib.metadata
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ser.encoders import reuse
+from ser.encoders.decoding import decode_ahead
+from ser.files import read_json
+from ser.formats import manifest as manifests
+from ser.formats.manifest import Utterance
+from ser.formats.tfrecord import Record, read, writer
+from ser.speakers.from_audio import Extractor, open_extractor
+
+log = logging.getLogger(__name__)
+
+DECODE_AHEAD = 4  # utterances
+
+
+def measure_shard(
+    manifest: str | Path,
+    path: str | Path,
+    *,
+    kind: str,
+    folder: str | Path | None,
+    device: str,
+    threads: int,
+    audio: dict,
+    reuse_dir: str | Path | None,
+    fingerprint: str,
+) -> None:
+    """Write the records of a shard's utterances, `embedding` (1, W) float32, in order of id; rejected audio has none.
+
+    A vector that does not exist (audio too short for the kind) is NaN, for `averages.average_shard` to count. Records
+    of the last run are taken over as in `embed.embed_shard`, where audio, kind, model and `fingerprint` are the same.
+
+    Args:
+        folder: of the speaker model, in the workflow's form; None where the kind has no model
+        threads: that decode audio
+    """
+    utterances, shard, stash = manifests.read(manifest), Path(manifest).stem, None
+    if reuse_dir := reuse.find_folder(reuse_dir):
+        key = _fingerprint(folder, [kind, device, audio, fingerprint])
+        stash = reuse_dir / f"{shard}-{key}.pooled.tfrecord"
+    reusable = reuse.find_reusable([stash], utterances) if stash else set()
+    todo = [utterance for utterance in utterances if utterance.utterance_id not in reusable]
+    log.info("%s: %d utterances to measure, %d reused from the last run", shard, len(todo), len(reusable))
+    old = (record for record in read(stash) if record.utterance_id in reusable) if reusable else ()
+    speakers = {utterance.utterance_id: utterance.speaker_id for utterance in utterances}
+    with writer(path) as put, contextlib.closing(_measure(todo, kind, folder, device, threads, audio)) as new:
+        for record in heapq.merge(old, new, key=lambda record: record.utterance_id):
+            put(replace(record, speaker_id=speakers[record.utterance_id]))
+    if stash:
+        reuse.keep(Path(path), stash)
+        reuse.forget(reuse_dir, shard, {stash})
+
+
+def _measure(todo: list[Utterance], kind: str, folder, device: str, threads: int, audio: dict) -> Iterator[Record]:
+    if not todo:
+        return
+    extract: Extractor = open_extractor(kind, folder, device=device)
+    with contextlib.closing(decode_ahead(todo, audio, DECODE_AHEAD, threads)) as decoded:
+        for utterance, samples in tqdm(decoded, total=len(todo), unit="utterance", mininterval=5):
+            vector = np.asarray(extract(samples), np.float32)[None]  # (1, W)
+            yield Record(utterance.utterance_id, utterance.speaker_id, utterance.sha256, 1, vector)
+
+
+def _fingerprint(folder: str | Path | None, options: list) -> str:
+    """A digest of everything but the audio that a vector depends on."""
+    versions = [importlib.metadata.version("torch" if folder else "opensmile")]
+    card = read_json(Path(folder) / "card.json") if folder else {}
+    digests = {key: value for key, value in card.items() if key.endswith("_sha256")}
+    return hashlib.sha256(json.dumps([digests, versions, *options], sort_keys=True).encode()).hexdigest()[:20]
