@@ -37,6 +37,7 @@ from ser.config.speaker_vectors import (
 )
 from ser.config.tuning_grid import resolve_tuned
 from ser.corpus import index, recordings
+from ser.corpus.variation import check_validation
 from ser.files import DataError
 from ser.formats import encoder_checks
 from ser.formats.encoder_families import check_trainable
@@ -115,7 +116,8 @@ try:
             check_trainable(folder, f"config: encoders: {name!r}: adaptation")
     # Methods that enrol may choose of nothing; the others choose k by the A-CCC of validation speakers.
     if workflow.is_main_process and any(not each.enrolment for each in METHODS):
-        index.check_validation(
+        check_validation(
+            index.FOLDER / "validation" / "labels.csv",
             TARGETS,
             config["evaluation"]["min_utterances"],
             config["evaluation"]["constant_labels"],

@@ -11,8 +11,8 @@ from ser.config import early_checks
 from ser.config.ablations import resolve_ablations
 from ser.config.encoders import resolve_encoders
 from ser.config.schema import check
-from ser.corpus import index
-from ser.files import DataError, write_json, write_text
+from ser.corpus.variation import check_validation
+from ser.files import DataError, write_json
 from ser.formats import encoder_checks
 
 ROOT = Path(__file__).parents[2]
@@ -186,17 +186,14 @@ def test_files_of_sections_that_are_not_there(target, sections, message):
         ("u1,a,1,2\nu2,a,1,3\nu3,b,2,4\n", 1, "zero", None),
     ],
 )
-def test_validation_speakers_by_whose_labels_nothing_can_be_chosen(
-    tmp_path, monkeypatch, labels, least, constant, message
-):
-    monkeypatch.chdir(tmp_path)
-    write_text(index.FOLDER / "validation/labels.csv", f"utterance_id,speaker_id,valence,arousal\n{labels}")
-    given = (["valence", "arousal"], least, constant)
+def test_validation_speakers_by_whose_labels_nothing_can_be_chosen(tmp_path, labels, least, constant, message):
+    path = tmp_path / "labels.csv"
+    path.write_text(f"utterance_id,speaker_id,valence,arousal\n{labels}")
     if message is None:
-        index.check_validation(*given)
+        check_validation(path, ["valence", "arousal"], least, constant)
     else:
         with pytest.raises(DataError, match=message):
-            index.check_validation(*given)
+            check_validation(path, ["valence", "arousal"], least, constant)
 
 
 @pytest.mark.parametrize(("module", "backend"), [("lean_keras", "tensorflow"), ("lean_torch_keras", "torch")])

@@ -13,9 +13,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv
-
 from ser.corpus.cells import raise_problems
 from ser.corpus.file_hashes import are_as_remembered, find_files, hash_files
 from ser.corpus.layouts import find_layout
@@ -239,22 +236,19 @@ def check_validation(targets: list[str], min_utterances: int, constant_labels: s
     By the label slice that `build` wrote, if it could; see `evaluation` in the config for what the settings mean.
     """
     path = FOLDER / "validation" / "labels.csv"
-    if not path.is_file() or _is_locked():
-        return
-    types = {"speaker_id": pa.string()} | dict.fromkeys(targets, pa.float64())
-    labels = pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=types))
-    different = [(target, "count_distinct") for target in targets]  # of labels that are there
-    speakers = labels.group_by("speaker_id").aggregate([("speaker_id", "count"), *different]).to_pylist()
-    several = [speaker for speaker in speakers if speaker["speaker_id_count"] >= min_utterances]
+    speakers: dict[str, list[dict]] = defaultdict(list)
+    for row in read_rows(path) if path.is_file() and not _is_locked() else ():
+        speakers[row["speaker_id"]].append(row)
+    several = [rows for rows in speakers.values() if len(rows) >= min_utterances]
     least = f"{min_utterances} utterances (config: evaluation.min_utterances)"
     if speakers and not several:
-        most = max(speaker["speaker_id_count"] for speaker in speakers)
+        most = max(map(len, speakers.values()))
         raise DataError(
             f"no validation speaker has {least}, so that k cannot be chosen: they have {most} at most; set it to that "
             "or less, or leave calibration out (calibration: {methods: []})"
         )
     for target in targets if constant_labels == "omit" else ():
-        if not any(speaker[f"{target}_count_distinct"] > 1 for speaker in several):
+        if not any(len({row[target] for row in rows}) > 1 for rows in several):
             raise DataError(
                 f"no validation speaker with {least} has two different {target} labels, so that k cannot be chosen: "
                 "leave it out of corpus.targets, or leave calibration out (calibration: {methods: []})"
