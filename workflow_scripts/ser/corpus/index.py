@@ -230,31 +230,6 @@ def count_labelled(split: str) -> int:
     return sum(1 for _ in read_rows(path)) if path.is_file() else 0
 
 
-def check_validation(targets: list[str], min_utterances: int, constant_labels: str) -> None:
-    """Raise DataError where no validation speaker counts in A-CCC by its labels, so that no calibration can be chosen.
-
-    By the label slice that `build` wrote, if it could; see `evaluation` in the config for what the settings mean.
-    """
-    path = FOLDER / "validation" / "labels.csv"
-    speakers: dict[str, list[dict]] = defaultdict(list)
-    for row in read_rows(path) if path.is_file() and not _is_locked() else ():
-        speakers[row["speaker_id"]].append(row)
-    several = [rows for rows in speakers.values() if len(rows) >= min_utterances]
-    least = f"{min_utterances} utterances (config: evaluation.min_utterances)"
-    if speakers and not several:
-        most = max(map(len, speakers.values()))
-        raise DataError(
-            f"no validation speaker has {least}, so that k cannot be chosen: they have {most} at most; set it to that "
-            "or less, or leave calibration out (calibration: {methods: []})"
-        )
-    for target in targets if constant_labels == "omit" else ():
-        if not any(len({row[target] for row in rows}) > 1 for rows in several):
-            raise DataError(
-                f"no validation speaker with {least} has two different {target} labels, so that k cannot be chosen: "
-                "leave it out of corpus.targets, or leave calibration out (calibration: {methods: []})"
-            )
-
-
 def _format_files(corpus: Corpus, digests: dict[str, str], settings: dict) -> dict[Path, str]:
     """The text of every manifest and label slice: `{path: CSV}`."""
     labels: dict[str, list[tuple]] = defaultdict(list)
