@@ -77,7 +77,9 @@ try:
         encoder_checks.check_base(name, ENCODERS[name])
         encoder_checks.check_layers(name, ENCODERS, ABLATIONS, config["pseudo_labels"])
     if workflow.is_main_process:
-        early_checks.check_targets(sys.argv[1:], ABLATIONS, GRID, SCORED)
+        early_checks.check_targets(
+            sys.argv[1:], ABLATIONS, GRID, {"scored": SCORED, "bundles": BUNDLES}
+        )
     # Jobs read the workflow again, on a cluster on their own node: only the main process looks at the corpus.
     INDEX = (
         index.build(

@@ -151,6 +151,7 @@ TUNED = {"tuning": {"dropout": [0.1, 0.2]}, "ablations": [{"name": "a"}, {"name"
             {"scored": {"y": {"folder": "f", "ablation": "a"}}},
             "scored has no 'x', but y",
         ),
+        ("results/bundles/x.zip", {}, "results/bundles/x: the config's section bundles has no 'x', but nothing: name"),
         ("results/tuning/a.csv", TUNED, None),
         ("results/scored/y.csv", {"scored": {"y": {"folder": "f", "ablation": "a"}}}, None),
         ("results/report.html", {}, None),
@@ -158,7 +159,12 @@ TUNED = {"tuning": {"dropout": [0.1, 0.2]}, "ablations": [{"name": "a"}, {"name"
 )
 def test_files_of_sections_that_are_not_there(target, sections, message):
     _, ablations, config = resolve(**sections)
-    given = (["-n", "--cores", "1", target], ablations, config["tuning"], config["scored"])
+    given = (
+        ["-n", "--cores", "1", target],
+        ablations,
+        config["tuning"],
+        {key: config[key] for key in ("scored", "bundles")},
+    )
     if message is None:
         early_checks.check_targets(*given)
     else:

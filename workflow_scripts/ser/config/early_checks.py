@@ -7,7 +7,12 @@ from ser.config.ablation import Ablation
 from ser.config.tuning_grid import apply_point, list_points
 from ser.files import DataError
 
-_TARGET = re.compile(r"results/(tuning|scored)/([^/.]+)\.(?:csv|json|speakers\.csv|rejected\.csv)")
+_TARGET = re.compile(r"results/(tuning|scored|bundles)/([^/.]+)\.(?:csv|json|zip|speakers\.csv|rejected\.csv)")
+# What an entry of a section says.
+_SECTIONS = {
+    "scored": "the folder of the recordings and an ablation; see docs/recordings.md",
+    "bundles": "an ablation and a calibration; see docs/bundles.md",
+}
 
 
 def check_heads(ablations: dict[str, Ablation], grid: dict[str, list]) -> None:
@@ -30,22 +35,21 @@ def _check_head(ablation: Ablation, where: str, section: str) -> None:
 
 
 def check_targets(
-    targets: Iterable[str], ablations: dict[str, Ablation], grid: dict[str, list], sets: Iterable[str]
+    targets: Iterable[str], ablations: dict[str, Ablation], grid: dict[str, list], sections: dict[str, Iterable[str]]
 ) -> None:
-    """Raise DataError for a file of tuning or of scored recordings that the config does not describe.
+    """Raise DataError for a file of tuning, of scored recordings or of a bundle that the config does not describe.
 
     Args:
         targets: what Snakemake is asked for; other files pass
-        sets: the names of the section `scored`
+        sections: the names in the sections `scored` and `bundles`
     """
     for kind, name in (found.groups() for target in targets if (found := _TARGET.fullmatch(target))):
         where = f"results/{kind}/{name}"
-        if kind == "scored":
-            if name not in sets:
-                known = ", ".join(sorted(sets)) or "nothing"
+        if kind in sections:
+            if name not in sections[kind]:
+                known = ", ".join(sorted(sections[kind])) or "nothing"
                 raise DataError(
-                    f"{where}: the config's section scored has no {name!r}, but {known}: name there the folder of the "
-                    "recordings and an ablation; see docs/recordings.md"
+                    f"{where}: the config's section {kind} has no {name!r}, but {known}: name there {_SECTIONS[kind]}"
                 )
         elif not grid:
             raise DataError(f"{where}: the config has no section tuning, with values to try; see docs/tuning.md")
