@@ -86,7 +86,7 @@ def main() -> None:
         few = 3
         plain = time_plain_loop(made, few) * n_rows * options.draws
         print(f"{'all':<42}{total:9.1f} s   (aim: at most 60 s on 2 cores; this is one process)")
-        print(print(f"\n{n_rows} rows; a plain loop of {options.draws} draws, by {few} of them:{plain:12.0f} s"))
+        print(f"\n{n_rows} rows; a plain loop of {options.draws} draws, by {few} of them:{plain:12.0f} s")
         print(f"ratio to the whole scoring stage: {plain / scored:.0f}")
 
 

@@ -10,7 +10,8 @@ from ser_score import tables
 from ser_score.audio import load
 from ser_score.errors import BundleError, Rejected, UsageError
 from ser_score.recordings import Recordings, find_recordings
-from ser_score.scorer import Scorer, SpeakerScores
+from ser_score.scorer import Scorer
+from ser_score.scores import SpeakerScores
 
 DONE, NOTHING_SCORED, USAGE, BAD_BUNDLE = 0, 1, 2, 3
 EPILOG = """Exit codes: 0 scored (what could not be is listed), 1 nothing could be scored, 2 wrong usage, 3 the bundle

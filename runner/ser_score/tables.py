@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ser_score.bundle import Bundle
-from ser_score.scorer import Score, SpeakerScores
+from ser_score.scores import Score, SpeakerScores
 
 SPEAKER_COLUMNS = ["speaker", "n_utterances", "enough_utterances", "calibration"]
 SPEAKER_COLUMNS += ["target", "seed", "k", "alpha", "neighbours", "similarities", "max_similarity"]

@@ -9,7 +9,8 @@ from ser_score.bundle import Bundle
 from ser_score.calibration import normalise, rank
 from ser_score.errors import Rejected
 from ser_score.mfcc import mean_mfcc
-from ser_score.scorer import Score, Scorer, SpeakerScores
+from ser_score.scorer import Scorer
+from ser_score.scores import Score, SpeakerScores
 
 SECONDS = 4  # of a window, about those of an utterance
 SHORTEST = 1  # s, where a calibration needs more windows than a short recording has

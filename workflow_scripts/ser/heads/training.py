@@ -1,6 +1,7 @@
 """Training: all seeds of an ablation side by side, over one reading of the data."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import keras
@@ -152,12 +153,11 @@ def _build_member(
     return _Member(head, group)
 
 
-def _fit(
-    members: list[_Member], ablation: Ablation, training: Data, validating: Data, targets: list[str], shuffled: int
-) -> None:
-    """Train until each member has gone `patience` epochs without a better validation CCC; keep its best weights."""
+def _compile(members: list[_Member], settings: dict) -> tuple[Callable, Callable, Callable]:
+    """Functions of the heads side by side: an epoch of columns, one of a stream, and their predictions of a batch.
 
-    settings = ablation.training
+    An epoch gives the heads' mean losses, (members,).
+    """
     apply = apply_together([member.head for member in members])
     variables = [variable for member in members for variable in member.head.trainable_variables]
     optimizer = keras.optimizers.Adam(settings["learning_rate"])
@@ -199,6 +199,15 @@ def _fit(
     def predict(item):
         return [output["labels"] for output in apply(item, training=False)]
 
+    return run_epoch, stream_epoch, predict
+
+
+def _fit(
+    members: list[_Member], ablation: Ablation, training: Data, validating: Data, targets: list[str], shuffled: int
+) -> None:
+    """Train until each member has gone `patience` epochs without a better validation CCC; keep its best weights."""
+    settings = ablation.training
+    run_epoch, stream_epoch, predict = _compile(members, settings)
     count = len(training.utterance_ids)
     size = min(settings["batch_size"], count)
     validating.fix_others(ablation)
@@ -216,22 +225,34 @@ def _fit(
             losses = run_epoch(training.columns, tf.constant(rows)).numpy()
         outputs = [[output.numpy() for output in predict(item)] for item in validating.batches(_VALIDATION_BATCH)]
         for i, member in enumerate(members):
-            if member.stopped:
-                continue
-            predictions = np.concatenate([output[i] for output in outputs])
-            if not np.isfinite(losses[i]) or not np.isfinite(predictions).all():
-                raise DataError(f"training went out of bounds in epoch {epoch}: choose a smaller learning_rate")
-            scores = [compute_ccc(validating.labels[:, t], predictions[:, j]) for j, t in enumerate(member.targets)]
-            score = float(np.mean(scores))
-            better = score > member.best
-            if better:
-                member.best, member.best_epoch = score, epoch
-                member.best_weights = [variable.numpy() for variable in member.head.variables]
-            member.history += [
-                (epoch, targets[target], f"{losses[i]:.6f}", f"{value:.6f}", int(better))
-                for target, value in zip(member.targets, scores, strict=True)
-            ]
-            member.stopped = epoch - member.best_epoch >= settings["patience"]
+            if not member.stopped:
+                predictions = np.concatenate([output[i] for output in outputs])
+                _judge(member, epoch, losses[i], predictions, validating.labels, targets, settings["patience"])
         bar.set_postfix(validation_ccc=f"{np.mean([member.best for member in members]):.3f}")
         if all(member.stopped for member in members):
             break
+
+
+def _judge(
+    member: _Member,
+    epoch: int,
+    loss: float,
+    predictions: np.ndarray,
+    labels: np.ndarray,
+    targets: list[str],
+    patience: int,
+) -> None:
+    """Note an epoch of a head by its predictions of the validation split, keep its weights if they are the best."""
+    if not np.isfinite(loss) or not np.isfinite(predictions).all():
+        raise DataError(f"training went out of bounds in epoch {epoch}: choose a smaller learning_rate")
+    scores = [compute_ccc(labels[:, t], predictions[:, j]) for j, t in enumerate(member.targets)]
+    score = float(np.mean(scores))
+    better = score > member.best
+    if better:
+        member.best, member.best_epoch = score, epoch
+        member.best_weights = [variable.numpy() for variable in member.head.variables]
+    member.history += [
+        (epoch, targets[target], f"{loss:.6f}", f"{value:.6f}", int(better))
+        for target, value in zip(member.targets, scores, strict=True)
+    ]
+    member.stopped = epoch - member.best_epoch >= patience
