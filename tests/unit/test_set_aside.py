@@ -36,8 +36,8 @@ def test_each_split_and_reason_is_counted(tmp_path):
     path = write_utterances(tmp_path / "u.parquet", train=(95, REASONS), test=(3, []))
     lines = check_share(path, 0.05, tmp_path / "out.json")
     assert lines == [
-        "Set aside of split train: 5 of 100 utterances (2 × too short, 1 × cannot be decoded: AIFF, 1 × cannot be decoded, "
-        "1 × channels cancel when averaged)",
+        "Set aside of split train: 5 of 100 utterances (2 × too short, 1 × cannot be decoded: AIFF, "
+        "1 × cannot be decoded, 1 × channels cancel when averaged)",
         "Each with its reason: results/metadata/rejected.csv",
     ]
     counts = read_json(tmp_path / "out.json")
