@@ -111,7 +111,7 @@ def swept(project):
     (folder / "a folder.wav").mkdir()
     os.mkfifo(folder / "a pipe.wav")
     (folder / "a device.wav").symlink_to("/dev/zero")
-    (folder / "secret.wav").write_bytes(WAV)
+    (folder / "secret.wav").write_bytes(another(7))
     (folder / "secret.wav").chmod(0)
     for name in ("a folder.wav", "a pipe.wav", "a device.wav", "secret.wav"):
         rows.append({"file": f"bad/{name}", "speaker": "test 0", "split": "test"} | LABELS)

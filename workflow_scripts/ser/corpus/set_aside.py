@@ -10,7 +10,6 @@ from ser.files import DataError, write_json
 from ser.formats.parquet import read_parquet
 
 _LISTED = 5  # files of a split that are named
-_DETAILS = re.compile(r"(?<=cannot)(.*?)[;(].*|: .*")  # of a reason: what differs from file to file, and what to do
 
 
 def count_rejected(utterances: str) -> dict[str, dict]:
@@ -53,12 +52,13 @@ def check_share(utterances: str, most: float, path: str) -> list[str]:
 
 
 def _describe(split: str, count: dict) -> str:
-    reasons = ", ".join(f"{number} {reason}" for reason, number in count["reasons"].items())
+    reasons = ", ".join(f"{number} × {reason}" for reason, number in count["reasons"].items())
     return f"Set aside of split {split}: {count['rejected']} of {count['utterances']} utterances ({reasons})"
 
 
 def _shorten(reason: str) -> str:
-    return _DETAILS.sub(r"\1", reason).strip()
+    """A reason without what differs from file to file, and what to do."""
+    return re.split(r" \(|; " if reason.startswith("cannot") else "[:;]", reason)[0]
 
 
 def _list_first(rejected: pa.Table) -> list[str]:
