@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -93,20 +94,7 @@ def build(
         texts |= _format_enrolment(corpus, corpus_settings["targets"], draws, labelled)
     for split, rows in recordings.items():
         texts |= _format_manifests([(split, row) for row in rows], digests, sets[split]["shards"])
-    shards: dict[str, dict[str, str]] = defaultdict(dict)
-    slices: dict[str, dict[str, str]] = {"labels.csv": {}, "enrolment_labels.csv": {}, "groups.csv": {}}
-    for path, text in sorted(texts.items()):
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        if path.name in slices:
-            slices[path.name][path.parent.name] = digest
-        else:
-            shards[path.parent.name][path.stem.removeprefix("shard-")] = digest
-    index = Index(
-        {split: found for split, found in shards.items() if split not in sets},
-        *slices.values(),
-        digested,
-        {split: shards[split] for split in sorted(sets)},
-    )
+    index = _digest_texts(texts, digested, sets)
     known = (before or {}).get("gone", {}) | _list_written(before or {})
     described = {
         **vars(index),
@@ -131,6 +119,23 @@ def build(
             what = f"{len(rows)} recordings of {speakers} speakers"
             print(f"{clean(sets[split]['folder'])}: {split.removeprefix(PREFIX)}: {what}", file=sys.stderr)
     return index
+
+
+def _digest_texts(texts: dict[Path, str], encoders: dict[str, str], sets: Collection[str]) -> Index:
+    shards: dict[str, dict[str, str]] = defaultdict(dict)
+    slices: dict[str, dict[str, str]] = {"labels.csv": {}, "enrolment_labels.csv": {}, "groups.csv": {}}
+    for path, text in sorted(texts.items()):
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if path.name in slices:
+            slices[path.name][path.parent.name] = digest
+        else:
+            shards[path.parent.name][path.stem.removeprefix("shard-")] = digest
+    return Index(
+        {split: found for split, found in shards.items() if split not in sets},
+        *slices.values(),
+        encoders,
+        {split: shards[split] for split in sorted(sets)},
+    )
 
 
 def _digest_inputs(parts: list, corpus_settings: dict) -> str:
