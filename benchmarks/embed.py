@@ -34,6 +34,7 @@ sys.path[:0] = [str(ROOT / "workflow_scripts"), str(ROOT / "demo")]
 import make_encoder  # noqa: E402
 
 from ser.encoders import embed, engine, pretrained  # noqa: E402
+from ser.encoders.engine import Encoder  # noqa: E402
 from ser.encoders.precision import has_fast_bfloat16  # noqa: E402
 from ser.encoders.products import uses_onednn  # noqa: E402
 from ser.files import read_json, sha256  # noqa: E402
@@ -144,7 +145,7 @@ def measure(
         extractor = AutoFeatureExtractor.from_pretrained(folder / "encoder")
         model = AutoModel.from_pretrained(folder / "encoder", dtype=dtype).eval()
         engine.resolve_precision = lambda *_: precision  # as asked, on whatever processor
-        ours = engine.Encoder(folder / "encoder", "cpu", threads, precision)
+        ours = Encoder(folder / "encoder", "cpu", threads, precision)
         engine.Encoder = lambda *_: ours  # weights are loaded beforehand here, as they are for the script
 
         def run_script() -> list[np.ndarray]:
@@ -191,11 +192,8 @@ def measure(
                 f"GFLOP/s; max. difference {difference:.1e}"
             )
             return
-        print(
-            f"{family}-{shape}, {precision}, {threads} threads, {len(paths)} files, {hours * 3600:.0f} s of audio, ",
-            end="",
-        )
-        print(f"{flops / hours / 3600 / 1e9:.1f} GFLOP/s of audio")
+        print(f"{family}-{shape}, {precision}, {threads} threads, {len(paths)} files, ", end="")
+        print(f"{hours * 3600:.0f} s of audio, {flops / hours / 3600 / 1e9:.1f} GFLOP/s of audio")
         for library, peak in peaks.items():
             print(f"matrix product, {library:<24}{peak / 1e9:8.0f} GFLOP/s")
         for title, run in {"librosa and transformers": run_script, "embed_shard": run_ours}.items():

@@ -150,7 +150,7 @@ def miss(repeats, seeds, n_speakers, metric="delta_a_ccc", **spread):
 def test_two_equal_ablations_seldom_differ(seeds, metric):
     """Seeds differ by a shift (SD .2) and by speaker (SD .3). Averaging seeds before speakers are drawn: a third.
 
-    500 repeats, the binomial deviation of 5 % is 1 %; benchmarks/coverage.py has more cells.
+    500 repeats, the binomial deviation of 5 % is 1 %; benchmarks/interval_coverage.py has more cells.
     """
     share = np.mean([miss(250, seeds, n, metric, shift=0.2, by_speaker=0.3) for n in (10, 25)])
     assert 0.02 <= share <= 0.075

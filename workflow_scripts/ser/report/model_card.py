@@ -141,7 +141,8 @@ def list_inputs(settings: Ablation, encoder: dict) -> str:
     """The inputs of an ablation's models, as `heads.build_head` names them."""
     layers, width = encoder["layers"], encoder["width"]
     if settings.reads_frames:
-        lines = [f"- `features`, (frames, {width}): one layer at 50 Hz, padded; `n_frames`, (1,): those that count"]
+        rate = encoder.get("frame_rate", 50)
+        lines = [f"- `features`, (frames, {width}): one layer at {rate} Hz, padded; `n_frames`, (1,): those that count"]
     elif settings.layer == "weighted":
         lines = [f"- `features`, ({layers + 1}, {width}): each layer's output, averaged over time"]
     else:

@@ -24,7 +24,7 @@ confidence limits about effect measures", Statistics in Medicine 27, 2008; "MOVE
 .. math:: h_\alpha^2 = t_{\alpha, S - 1}^2 V_S + t_{\alpha, \nu}^2 \max(0, V_R - V_I)
 
 with Welch's degrees of freedom nu over the arms' V_R (k - 1 for one arm). No draws: a row takes microseconds.
-benchmarks/coverage.py says how often these intervals miss.
+benchmarks/interval_coverage.py says how often these intervals miss.
 """
 
 from collections.abc import Sequence

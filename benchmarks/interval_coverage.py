@@ -1,6 +1,6 @@
 """How often the intervals of the tables miss: made-up speakers and seeds whose true CCCs are known.
 
-    python benchmarks/coverage.py [--repeats 1000] [--speakers 6,12,25,50,100] [--seeds 1,3,5] [--seed 1]
+    python benchmarks/interval_coverage.py [--repeats 1000] [--speakers 6,12,25,50,100] [--seeds 1,3,5] [--seed 1]
 
 Speakers differ in the mean (SD .5) and the spread of their labels, in a model's bias (SD .3) and slope for them;
 ablations differ further by speaker (SD .2). Predictions are a + b x label + the speaker's + the seed's + the seed's
