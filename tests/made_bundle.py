@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
+import transformers
 from made_results import MadeResults
-from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+from transformers import Wav2Vec2FeatureExtractor
 
 from ser.audio.facts import FACTS
 from ser.audio.mfcc import mean_mfcc
@@ -37,10 +38,11 @@ ABLATION = Ablation(encoder="demo", layer="weighted", units=[8], training={"drop
 TARGETS = ["valence", "arousal"]
 
 
-def make_encoder(folder: Path, position: str | None = None, **config) -> Path:
-    """The folder of an encoder with random weights, none of which is 0 or 1."""
+def make_encoder(folder: Path, position: str | None = None, family: str = "Hubert", **config) -> Path:
+    """The folder of an encoder with random weights, none of which is 0 or 1; `family` as in transformers' classes."""
     torch.manual_seed(0)
-    model = HubertModel(HubertConfig(**ENCODER | config)).eval()
+    config = getattr(transformers, f"{family}Config")(**ENCODER | config)
+    model = getattr(transformers, f"{family}Model")(config).eval()
     for name, parameter in model.named_parameters():
         if "bias" in name or "norm" in name or "original0" in name:
             parameter.data.mul_(1 + 0.3 * torch.rand_like(parameter)).add_(0.05 * torch.randn_like(parameter))

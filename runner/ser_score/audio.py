@@ -1,7 +1,7 @@
 """Audio files as the encoder wants them: mono, 16 kHz, float32; or the reason why one cannot be used.
 
-WAV, FLAC, OGG and MP3 are decoded by libsndfile, as in the workflow; WebM, Matroska and MP4, which browsers and phones
-record, by FFmpeg (PyAV). The first bytes decide, not the name.
+WAV, FLAC, OGG and MP3 are decoded by libsndfile; WebM, MP4, AMR, WMA and AAC, which browsers and phones record, by PyAV
+(FFmpeg). The first bytes decide, not the name.
 """
 
 import io
@@ -25,6 +25,16 @@ MAX_AMPLITUDE = 2.0**31
 BLOCK_VALUES = 1 << 20
 UNKNOWN_BYTES, UNKNOWN_FRAMES = 0x7FFF_0000, 1 << 62
 MP3_SLACK = 2 * 1152  # frames that a header may promise beyond what is there
+# What FFmpeg reads: its demuxers, the decoders of audio that they may use, and which containers tell their length.
+DEMUXERS = {"MP4": "mov", "WEBM": "matroska", "AMR": "amr", "WMA": "asf", "AAC": "aac"}
+DECODERS = (
+    *("aac", "ac3", "eac3", "alac", "flac", "opus", "vorbis", "amrnb", "amrwb", "mp2float", "mp3float"),
+    *("wmav1", "wmav2", "wmapro", "wmalossless", "wmavoice", "pcm_alaw", "pcm_mulaw", "pcm_u8"),
+    *("pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_f64le"),
+)
+TELL_LENGTH = ("MP4", "WEBM", "WMA")
+SLACK, MOST_PADDING = 0.25, 4096  # s by which a container may count more than there is; samples after the end
+FULL_SCALE = {"uint8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
 _HEADER_PROMISE = re.compile(r"^\s*(?:data|data size|ssnd) *: (\d+) \(should be (\d+)\)", re.I | re.M)
 
 
@@ -77,12 +87,12 @@ def _decode(file, size: int, limits: Limits) -> np.ndarray:
     file.seek(0)
     if kind is None:
         raise Rejected("cannot be decoded (is no WAV, FLAC, OGG or MP3)")
-    mono, rate = _decode_av(file, limits) if kind == "AV" else _decode_sndfile(file, limits)
+    mono, rate = _decode_av(file, kind, limits) if kind in DEMUXERS else _decode_sndfile(file, limits)
     return _finish(mono, rate, limits)
 
 
 def find_format(file) -> str | None:
-    """WAV, FLAC, OGG or MP3; AV for what FFmpeg reads; None for anything else."""
+    """WAV, FLAC, OGG or MP3; one of DEMUXERS for what FFmpeg reads; None for anything else."""
     place = 0
     for _ in range(4):  # tags before an MP3
         file.seek(place)
@@ -96,9 +106,11 @@ def find_format(file) -> str | None:
         return "FLAC"
     if head[:4] == b"OggS" and place == 0:
         return "OGG"
-    if head[:1] == b"\xff" and head[1:2] >= b"\xe0":
-        return "MP3"
-    return "AV" if place == 0 and (head[:4] == b"\x1a\x45\xdf\xa3" or head[4:8] == b"ftyp") else None
+    if head[:1] == b"\xff" and head[1:2] >= b"\xe0":  # MP3's frames, or AAC's
+        return "MP3" if head[1] & 6 else "AAC"
+    begins = {b"\x1a\x45\xdf\xa3": "WEBM", b"#!AM": "AMR", b"\x30\x26\xb2\x75": "WMA"}
+    kind = "MP4" if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide") else begins.get(head[:4])
+    return kind if place == 0 else None
 
 
 def _decode_sndfile(file, limits: Limits) -> tuple[np.ndarray, int]:
@@ -139,37 +151,56 @@ def _check_header(sound: soundfile.SoundFile, max_seconds: float) -> None:
                 raise Rejected(f"truncated: {sound.frames} of {frames} frames are there")
 
 
-def container_format(file) -> str:
-    """The one demuxer that FFmpeg may use."""
-    head = file.read(4)
-    file.seek(0)
-    return "matroska" if head == b"\x1a\x45\xdf\xa3" else "mp4"
+def _decode_av(file, kind: str, limits: Limits) -> tuple[np.ndarray, int]:
+    """The default audio stream of what a browser or a phone recorded, as it comes, at whatever rate; mixed down.
 
-
-def _decode_av(file, limits: Limits) -> tuple[np.ndarray, int]:
-    """The first audio stream of what a browser or a phone recorded, as it comes: at 48 kHz, in pieces of any length."""
+    The demuxer is named, never guessed, and may open no other file; only listed decoders are used.
+    """
     import av
 
-    parts, rate, total = [], 0, 0
+    options = {"codec_whitelist": ",".join(DECODERS), "protocol_whitelist": "none"}
     try:
-        with av.open(file, "r", format=container_format(file)) as container:
-            if not container.streams.audio:
-                raise Rejected("cannot be decoded (has no audio)")
-            for frame in container.decode(container.streams.audio[0]):
-                rate = rate or frame.sample_rate
-                channels = len(frame.layout.channels)
-                if frame.sample_rate != rate or not LOWEST_RATE <= rate <= HIGHEST_RATE or channels > MOST_CHANNELS:
-                    raise Rejected(f"{frame.sample_rate} Hz and {channels} channels, which change or are no speech's")
-                block = frame.to_ndarray()
-                scale = 1.0 if block.dtype.kind == "f" else float(2 ** (8 * block.dtype.itemsize - 1))
-                block = block.reshape(-1, channels).T if not frame.format.is_planar else block
-                parts.append((block.astype(np.float32) / scale).mean(axis=0))
-                total += frame.samples
-                if total > limits.max_seconds * rate:
-                    raise Rejected(f"too long: more than {limits.max_seconds:g} s")
-    except (av.error.FFmpegError, ValueError) as error:
-        raise Rejected(f"cannot be decoded (FFmpeg: {str(error)[:100]})") from None
-    return np.concatenate(parts) if parts else np.empty(0, np.float32), rate
+        with av.open(file, format=DEMUXERS[kind], options=options, io_open=_refuse, metadata_errors="replace") as held:
+            streams = held.streams.audio
+            if not streams:
+                raise Rejected("cannot be decoded: no audio in it")
+            default = [stream for stream in streams if stream.disposition & av.stream.Disposition.default]
+            stream = (default or streams)[0]
+            if stream.codec_context is None or stream.codec_context.name not in DECODERS:
+                raise Rejected("cannot be decoded: its codec is not read")
+            stream.codec_context.thread_count = 1
+            promised = float(stream.duration * stream.time_base) if stream.duration and kind in TELL_LENGTH else None
+            mono, rate = _join_frames((frame for packet in held.demux(stream) for frame in packet.decode()), limits)
+    except (av.error.FFmpegError, ValueError, OverflowError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise Rejected(f"cannot be decoded: truncated or damaged (FFmpeg: {cause.lower()})") from None
+    if promised is not None and rate:
+        if promised - len(mono) / rate > SLACK:
+            raise Rejected(f"truncated: {len(mono) / rate:.3f} s of {promised:.3f} s are there")
+        total = round(promised * rate)
+        mono = mono[: total if total < len(mono) <= total + MOST_PADDING else None]
+    return mono, rate
+
+
+def _refuse(*_):
+    raise PermissionError("a recording opens no other files")
+
+
+def _join_frames(frames, limits: Limits) -> tuple[np.ndarray, int]:
+    parts, rate, total = [], 0, 0
+    for frame in frames:
+        rate, channels = rate or frame.sample_rate, frame.layout.nb_channels
+        if frame.sample_rate != rate or not LOWEST_RATE <= rate <= HIGHEST_RATE or channels > MOST_CHANNELS:
+            raise Rejected(f"{frame.sample_rate} Hz and {channels} channels, which change or are no speech's")
+        total += frame.samples
+        if total > limits.max_seconds * rate:
+            raise Rejected(f"too long: expected at most {limits.max_seconds:g} s")
+        values = frame.to_ndarray()
+        values = values if frame.format.is_planar else values.reshape(-1, channels).T
+        if scale := FULL_SCALE.get(values.dtype.name):
+            values = (values.astype(np.float32) - (scale if values.dtype == np.uint8 else 0)) / np.float32(scale)
+        parts.append(values[0] if channels == 1 else values.mean(axis=0))
+    return np.concatenate(parts).astype(np.float32, copy=False) if parts else np.empty(0, np.float32), rate
 
 
 def _finish(mono: np.ndarray, rate: int, limits: Limits) -> np.ndarray:

@@ -5,12 +5,12 @@ import numpy as np
 import onnxruntime
 import pytest
 from made_bundle import PRE_NORM, make_encoder, make_head, speak
-from ser.encoders.hubert import Encoder
 
 from ser.bundles.encoder_graph import export_encoder
 from ser.bundles.graph import Graph as Writer
 from ser.bundles.head_graph import export_head
 from ser.config.ablation import Ablation
+from ser.encoders.engine import Encoder
 from ser.files import DataError
 from ser.heads.model import join_heads
 from ser_score.encoder import Encoder as Runner
@@ -24,6 +24,9 @@ KINDS = {
     "layer norms": PRE_NORM,
     "batch norm": {"conv_pos_batch_norm": True},
     "odd kernel, no norm before the projection": {"num_conv_pos_embeddings": 15, "feat_proj_layer_norm": False},
+    "wav2vec 2.0": {"family": "Wav2Vec2"} | PRE_NORM,
+    "UniSpeech": {"family": "UniSpeech"},
+    "data2vec": {"family": "Data2VecAudio", "conv_pos_kernel_size": 5, "num_conv_pos_embeddings": 3},
 }
 FUSIONS = ["none", "sum", "concat", "concat_lift", "film"]
 UNITS = {
@@ -87,6 +90,11 @@ def test_embeddings_are_rounded_as_the_workflow_stores_them(tmp_path):
     graphs = export_encoder(make_encoder(tmp_path), None, False)
     pooled, frames = open_runner(graphs, "float16").embed(speak(1))
     assert frames is None and np.array_equal(pooled, pooled.astype(np.float16))
+
+
+def test_a_wavlm_is_refused_with_the_reason(tmp_path):
+    with pytest.raises(ValueError, match="its encoder is a WavLM, whose attention has a bias"):
+        export_encoder(make_encoder(tmp_path, family="WavLM"), None, False)
 
 
 def test_weights_that_are_not_the_cards_are_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""A HuBERT as two ONNX graphs with the arithmetic of `encoders.hubert`: the front over samples, the body over frames.
+"""An encoder as two ONNX graphs with the arithmetic of `encoders.engine`: the front over samples, the body over frames.
 
 The front can be run over parts of an utterance and the body over windows of its frames, as the workflow does: what
 depends on the whole utterance (the level, and HuBERT-base's GroupNorm) is given to the front as the first convolution.
@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from ser.bundles.graph import Graph
 from ser.files import check_digests, read_json
+from ser.formats.encoder_families import FAMILIES, is_grouped, is_pre_norm
 from ser.formats.encoder_folder import DIGESTS, WEIGHTS
 
 NORM_EPS = 1e-5  # of the front's norms
@@ -41,7 +42,11 @@ def export_encoder(folder: str | Path, frames_layer: int | None, output: bool) -
     digests = {name: card[key] for name, key in DIGESTS.items() if key in card}
     check_digests((folder / name for name in DIGESTS), digests, folder / "card.json")
     config, weights = read_json(folder / "config.json"), load_file(folder / WEIGHTS)
-    grouped, position = config["feat_extract_norm"] == "group", card.get("position")
+    if config.get("model_type") not in FAMILIES:
+        raise ValueError(f"its encoder is of model_type {config.get('model_type')!r}, which bundles do not know")
+    grouped, position = is_grouped(config), card.get("position")
+    if "num_buckets" in config:
+        raise ValueError("its encoder is a WavLM, whose attention has a bias of positions that bundles do not know")
     facts = {
         "normalise": read_json(folder / "preprocessor_config.json")["do_normalize"],
         "stride": config["conv_stride"][0],
@@ -90,7 +95,7 @@ class _Body:
     def __init__(self, config: dict, weights: dict, position: str | None, frames_layer: int | None, output: bool):
         self.config, self.weights, self.graph = config, weights, Graph()
         self.position, self.frames_layer, self.output = position, frames_layer, output
-        self.stable, self.layers = config["do_stable_layer_norm"], config["num_hidden_layers"]
+        self.stable, self.layers = is_pre_norm(config), config["num_hidden_layers"]
 
     def write(self) -> bytes:
         graph, width = self.graph, self.config["hidden_size"]
@@ -115,7 +120,7 @@ class _Body:
     def _states(self, x: str, vector: str | None):
         """Each hidden state, (frames, W), as `Encoder._hidden_states` yields them."""
         graph = self.graph
-        if self.config["feat_proj_layer_norm"]:
+        if self.config.get("feat_proj_layer_norm", True):
             x = self._norm(x, "feature_projection.layer_norm")
         x = self._linear(x, "feature_projection.projection")
         x = graph.add("Add", x, self._positions(x))
@@ -160,9 +165,16 @@ class _Body:
 
     def _positions(self, x: str) -> str:
         """The convolutional position embedding, (frames, W)."""
-        graph, name = self.graph, "encoder.pos_conv_embed"
+        graph, config, name = self.graph, self.config, "encoder.pos_conv_embed"
         x = graph.add("Unsqueeze", graph.add("Transpose", x, perm=[1, 0]), np.array([0]))  # (1, W, frames)
-        if self.config["conv_pos_batch_norm"]:
+        if "conv_pos_kernel_size" in config:  # data2vec-audio: a stack of convolutions, with norms that learn nothing
+            ones, zeros = np.ones(config["hidden_size"]), np.zeros(config["hidden_size"])
+            for each in (f"{name}.layers.{i}.conv" for i in range(config["num_conv_pos_embeddings"])):
+                x = graph.add("Transpose", self._convolve(x, each, self.weights[f"{each}.weight"]), perm=[0, 2, 1])
+                x = graph.add("LayerNormalization", x, ones, zeros, epsilon=NORM_EPS)
+                x = graph.add("Gelu", graph.add("Transpose", x, perm=[0, 2, 1]))
+            return graph.add("Transpose", graph.add("Squeeze", x, np.array([0])), perm=[1, 0])
+        if config.get("conv_pos_batch_norm", False):
             kinds = ("weight", "bias", "running_mean", "running_var")
             values = [self.weights[f"{name}.batch_norm.{kind}"] for kind in kinds]
             x = graph.add("BatchNormalization", x, *values, epsilon=NORM_EPS)
@@ -170,8 +182,12 @@ class _Body:
         else:  # weight norm: g · v / |v|, folded once
             g, v = (self.weights[f"{name}.conv.parametrizations.weight.original{i}"] for i in (0, 1))
             kernel = g * v / np.sqrt(np.square(v).sum(axis=(0, 1), keepdims=True, dtype=np.float64))
-        size = kernel.shape[2]
-        padding = [size // 2, (size - 1) // 2]  # as many frames as there were, also with an even kernel
-        bias, groups = self.weights[f"{name}.conv.bias"], self.config["num_conv_pos_embedding_groups"]
-        x = graph.add("Gelu", graph.add("Conv", x, kernel, bias, pads=padding, group=groups, kernel_shape=[size]))
+        x = graph.add("Gelu", self._convolve(x, f"{name}.conv", kernel))
         return graph.add("Transpose", graph.add("Squeeze", x, np.array([0])), perm=[1, 0])
+
+    def _convolve(self, x: str, name: str, kernel: np.ndarray) -> str:
+        """A grouped convolution over time, (1, W, frames) -> the same, also with an even kernel."""
+        size, groups = kernel.shape[2], self.config["num_conv_pos_embedding_groups"]
+        padding = [size // 2, (size - 1) // 2]
+        bias = self.weights[f"{name}.bias"]
+        return self.graph.add("Conv", x, kernel, bias, pads=padding, group=groups, kernel_shape=[size])
