@@ -1,5 +1,8 @@
 """What heads are told by a speaker's other utterances: normalisation by speaker, and attention."""
 
+from dataclasses import replace
+
+import keras
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +17,7 @@ from ser.heads.features import open_features, read_shape
 from ser.heads.inputs import read_training_labels
 from ser.heads.model import build_head, find_layer
 from ser.heads.prediction import load_heads, predict_split
+from ser.heads.saving import save_model
 from ser.heads.training_data import read_split
 from ser.statistics.ccc import compute_ccc
 from ser.statistics.permutation import draw_donors
@@ -144,25 +148,38 @@ def read_predictions(out, split="validation"):
     return {name: np.array(table[name]) for name in ("utterance_id", "speaker_id", *TARGETS)}
 
 
-def test_attention_to_no_utterance_is_the_baseline_exactly(tmp_path):
+NOTHING = {"fusion": "attention", "attended": 0}
+
+
+def test_attention_to_no_utterance_is_the_baseline(tmp_path):
+    """The same head from the same seed, and nothing beside its features."""
+    split, heads = make_split(tmp_path, "train", 2, 0), []
+    for settings in (ablation(), ablation(**NOTHING)):
+        keras.utils.set_random_seed(1)
+        heads.append(build_head(settings, n_layers=3, width=8, label_mean=[0.0], label_sd=[1.0]))
+    assert heads[0].get_config() == heads[1].get_config()
+    assert all(np.array_equal(a, b) for a, b in zip(*(head.get_weights() for head in heads), strict=True))
+    assert Companions.read(split.embeddings, ablation(**NOTHING)).few == {}
+
+
+@pytest.mark.long
+def test_attention_to_no_utterance_learns_the_baseline_exactly(tmp_path):
     train, validation = make_split(tmp_path, "train", 6, 0), make_split(tmp_path, "validation", 2, 1)
-    for name, options in {"a": {}, "b": {"fusion": "attention", "attended": 0}}.items():
+    for name, options in {"a": {}, "b": NOTHING}.items():
         run_training(train, validation, tmp_path / name, ablation(**options))
     for name in ("predictions-1-train", "predictions-1-validation", "speaker_vectors-1-validation"):
         assert (tmp_path / "a" / f"{name}.parquet").read_bytes() == (tmp_path / "b" / f"{name}.parquet").read_bytes()
 
 
 def make_offsets(folder, split, n_speakers, seed):
-    """Labels that are linear in the features, but each speaker has an offset of its own in the same direction."""
-    rng = np.random.default_rng(seed)
-    made, direction = make_split(folder, split, n_speakers, seed), np.random.default_rng(7).standard_normal(8)
+    """Labels that are linear in the features, but for an offset of each speaker, as large as the labels' spread."""
+    rng, made = np.random.default_rng(seed), make_split(folder, split, n_speakers, seed)
+    directions = np.random.default_rng(99).standard_normal((len(TARGETS), 8))  # the labels' own, in `make_split`
     for path in made.embeddings:
+        offset = 2 * rng.standard_normal(len(TARGETS)) @ directions
         records = list(tfrecord.read(path))
-        offset = rng.normal() * 8 * direction
-        shifted = [
-            Record(r.utterance_id, r.speaker_id, "", 1, (r.embedding + offset).astype(np.float16)) for r in records
-        ]
-        tfrecord.write(path, shifted)
+        moved = [(record.embedding + offset).astype(np.float16) for record in records]
+        tfrecord.write(path, [replace(record, embedding=x) for record, x in zip(records, moved, strict=True)])
     return made
 
 
@@ -185,16 +202,19 @@ def test_each_way_learns_where_speakers_differ_by_an_offset(tmp_path, options):
 
 
 def test_a_speaker_is_predicted_the_same_whoever_else_is_in_the_split(tmp_path):
-    train, validation = make_split(tmp_path, "train", 6, 0), make_split(tmp_path, "validation", 3, 1)
-    settings = ablation(normalise="speaker", fusion="attention", attended=3)
-    run_training(train, validation, tmp_path / "a", settings)
-    heads = load_heads({1: str(tmp_path / "a/models/seed-1/model.keras")})
-    results = str(tmp_path / "one-{kind}-{seed}.parquet")
-    predict_split(heads, settings, validation.embeddings[:1], [], TARGETS, results)
-    alone, together = pq.read_table(tmp_path / "one-predictions-1.parquet"), read_predictions(tmp_path / "a")
-    rows = np.isin(together["utterance_id"], alone["utterance_id"].to_pylist())
-    for target in TARGETS:
-        np.testing.assert_allclose(together[target][rows], alone[target].to_numpy(), atol=1e-5)
+    split, settings = make_split(tmp_path, "test", 3, 1), ablation(normalise="speaker", fusion="attention", attended=3)
+    head = build_head(settings, n_layers=3, width=8, label_mean=[4.0, 4.0], label_sd=[2.0, 2.0])
+    value = find_layer(head, "attend").value
+    value.assign(np.random.default_rng(0).normal(size=value.shape))
+    save_model(tmp_path / "model.keras", head)
+    heads, found = load_heads({1: str(tmp_path / "model.keras")}), {}
+    for name, shards in {"together": split.embeddings, "alone": split.embeddings[1:2]}.items():
+        predict_split(heads, settings, shards, [], TARGETS, str(tmp_path / f"{name}-{{kind}}-{{seed}}.parquet"))
+        table = pq.read_table(tmp_path / f"{name}-predictions-1.parquet")
+        found[name] = dict(zip(table["utterance_id"].to_pylist(), table[TARGETS[0]].to_pylist(), strict=True))
+    assert len(found["alone"]) == 12 and np.std(list(found["alone"].values())) > 0.01
+    for utterance, value in found["alone"].items():
+        assert value == pytest.approx(found["together"][utterance], abs=1e-5)
 
 
 def test_attention_over_more_than_memory_holds_is_refused(tmp_path):

@@ -235,9 +235,7 @@ def test_egemaps_are_opensmiles_and_an_unchanged_utterance_is_not_measured_again
 
     def run():
         counted = []
-        monkeypatch.setattr(
-            "ser.speakers.measure.open_extractor", lambda *_, **__: lambda x: counted.append(len(x)) or extract(x)
-        )
+        monkeypatch.setattr("ser.speakers.measure.open_egemaps", lambda: lambda x: counted.append(len(x)) or extract(x))
         options = {"kind": "egemaps", "folder": None, "device": "cpu", "threads": 1, "fingerprint": ""}
         manifest = write_manifest(tmp_path, "000", rows)
         measure_shard(manifest, tmp_path / "r.tfrecord", audio=audio, reuse_dir=tmp_path / "reuse", **options)

@@ -1,16 +1,15 @@
-"""An utterance's part in its speaker's vector, from its samples: one function for each kind of vectors."""
+"""A speaker's vector from the samples of its utterances: one entry for each kind of vectors that audio gives."""
 
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
-from ser.audio.frames import SAMPLE_RATE
 from ser.audio.mfcc import mean_mfcc
-from ser.config.speaker_vectors import check_installed
+from ser.encoders.opening import open_encoder
 from ser.files import DataError
 from ser.speakers.averages import average_utterances
+from ser.speakers.egemaps import open_egemaps
 
 Extractor = Callable[[np.ndarray], np.ndarray]  # samples, (n,) mono at 16 kHz -> (W,); NaN where there is no answer
 
@@ -27,12 +26,10 @@ def open_extractor(kind: str, folder: str | Path | None = None, *, layer: int = 
     if kind == "egemaps":
         return open_egemaps()
     if kind == "embeddings":
-        from ser.encoders.opening import open_encoder
-
         encoder = open_encoder(folder, device)
         return lambda samples: encoder.embed([samples], None)[0].pooled[layer]
     if kind == "model":
-        from ser.speakers.xvector import XVector
+        from ser.speakers.xvector import XVector  # torch
 
         return XVector(folder, device)
     raise DataError(f"vectors of kind {kind} are not made from audio")
@@ -41,18 +38,3 @@ def open_extractor(kind: str, folder: str | Path | None = None, *, layer: int = 
 def describe_speaker(extract: Extractor, utterances: Iterable[np.ndarray]) -> np.ndarray | None:
     """The vector of a speaker from the samples of its utterances, (W,) float64; None where none has an answer."""
     return average_utterances(map(extract, utterances))[0]
-
-
-def open_egemaps() -> Extractor:
-    """The functionals of eGeMAPSv02 (Eyben et al. 2016), (88,) float32, by opensmile; NaN of what is too short."""
-    check_installed(["egemaps"])
-    import opensmile
-
-    smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
-
-    def extract(samples: np.ndarray) -> np.ndarray:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "Segment too short": the answer, NaN, is counted
-            return smile.process_signal(samples, SAMPLE_RATE).to_numpy(np.float32)[0]
-
-    return extract

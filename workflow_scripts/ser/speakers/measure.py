@@ -19,7 +19,7 @@ from ser.files import read_json
 from ser.formats import manifest as manifests
 from ser.formats.manifest import Utterance
 from ser.formats.tfrecord import Record, read, writer
-from ser.speakers.from_audio import Extractor, open_extractor
+from ser.speakers.egemaps import open_egemaps
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +67,17 @@ def measure_shard(
 def _measure(todo: list[Utterance], kind: str, folder, device: str, threads: int, audio: dict) -> Iterator[Record]:
     if not todo:
         return
-    extract: Extractor = open_extractor(kind, folder, device=device)
+    extract = open_egemaps() if kind == "egemaps" else _open_model(folder, device)
     with contextlib.closing(decode_ahead(todo, audio, DECODE_AHEAD, threads)) as decoded:
         for utterance, samples in tqdm(decoded, total=len(todo), unit="utterance", mininterval=5):
             vector = np.asarray(extract(samples), np.float32)[None]  # (1, W)
             yield Record(utterance.utterance_id, utterance.speaker_id, utterance.sha256, 1, vector)
+
+
+def _open_model(folder: str | Path, device: str):
+    from ser.speakers.xvector import XVector  # torch: seconds that a job with nothing to measure saves
+
+    return XVector(folder, device)
 
 
 def _fingerprint(folder: str | Path | None, options: list) -> str:
