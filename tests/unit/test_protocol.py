@@ -10,8 +10,10 @@ from made_results import METHODS, MadeResults, enrolment_order
 
 from ser.config.ablation import Ablation
 from ser.config.calibration_methods import Method
+from ser.corpus.metadata import REJECTED
 from ser.evaluation.tables import name_protocol
 from ser.files import DataError, read_json, write_json
+from ser.formats.csv_files import write_csv
 from ser.formats.parquet import read_parquet, write_parquet
 
 
@@ -42,8 +44,20 @@ def rewrite(path, column, change):
 def test_an_honest_study_passes(made):
     made.check()
     report = read_json(made.root / "protocol.json")
-    assert report["splits"]["test"] == {"speakers": 24, "utterances": 360}
+    assert report["splits"]["test"] == {"speakers": 24, "utterances": 360, "set_aside": 0}
     assert len(report["checked"]) == 4
+
+
+def test_what_was_set_aside_is_counted_apart(made):
+    """All of one speaker and one utterance of another: as in the tables, which have neither."""
+    table = read_parquet(made.labels("test")).to_pylist()
+    speaker = table[0]["speaker_id"]
+    gone = [row for row in table if row["speaker_id"] == speaker] + [table[-1]]
+    rows = [{"split": "test", "path": "x.wav", "reason": "silent"} | row for row in gone]
+    write_csv(made.root / "rejected.csv", list(REJECTED), [{name: row[name] for name in REJECTED} for row in rows])
+    made.check(rejected=str(made.root / "rejected.csv"))
+    split = read_json(made.root / "protocol.json")["splits"]["test"]
+    assert split == {"speakers": 23, "utterances": 360 - len(gone), "set_aside": len(gone)}
 
 
 def test_a_speaker_in_two_splits(made):
