@@ -157,7 +157,8 @@ def test_bad_audio_is_set_aside_and_odd_names_stay_names(swept, built):
     split = read_json(swept.work / "results/protocol.json")["splits"]["test"]
     assert (split["utterances"], split["set_aside"]) == (len(listed) - len(rejected), len(rejected))
     with open(swept.work / "results/ablation_table.csv", newline="", encoding="utf-8") as file:
-        counts = {row["n_utterances"] for row in csv.DictReader(file) if row["split"] == "test"}
+        rows = [row for row in csv.DictReader(file) if (row["split"], row["calibration"]) == ("test", "none")]
+        counts = {row["n_utterances"] for row in rows}
     assert counts == {str(split["utterances"])}
     assert set(pq.read_table(swept.work / tables[1])["utterance_id"].to_pylist()) == listed - set(rejected)
     speakers = {}
