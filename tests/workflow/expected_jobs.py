@@ -184,6 +184,11 @@ CHANGES = [
         lambda p: change_top_level(p, audio={"max_seconds": 500}),
         MEASURED | embedded(*EMBED) | training(*BOTH),
     ),
+    Change(
+        "audio that may be set aside",
+        lambda p: change_top_level(p, audio={"max_rejected_share": 0.5}),
+        {"check_audio"} | TABLES,
+    ),
     Change("number type", lambda p: change_encoder(p, "plain", dtype="float32"), embedded("plain") | training("base")),
     Change("threads", lambda p: change_encoder(p, "plain", threads=2), {"record_provenance", "write_model_cards"}),
     Change("utterances that count", lambda p: change_config(p, "evaluation", min_utterances=3), calibration(*BOTH)),
