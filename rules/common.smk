@@ -19,13 +19,8 @@ if unserved := explain_unserved():
 from ser.config import early_checks, schema
 from ser.config.ablations import check_primary, resolve_ablations
 from ser.config.bundles import check_bundles
-from ser.config.calibration_methods import (
-    check_similarities,
-    check_studied,
-    count_enrolled,
-    count_labelled,
-    read_methods,
-)
+from ser.config.calibration_methods import check_similarities, check_studied
+from ser.config.calibration_methods import count_enrolled, count_labelled, read_methods
 from ser.config.encoders import resolve_encoders
 from ser.config.finetuning import check_encoder, check_size, name_encoder
 from ser.config.speaker_vectors import (
