@@ -84,7 +84,8 @@ def test_one_utterance_at_a_time_gives_what_the_enrolment_protocol_gives(bundled
         for file, samples in scored.items():
             score = scorer.score(samples, speaker=speaker)
             assert score.calibration == method
-            np.testing.assert_allclose(score.values, expected[file], atol=CLOSE)
+            # The spread of two utterances may be small, and rounding is stretched by what it is divided into.
+            np.testing.assert_allclose(score.values, expected[file], atol=CLOSE, rtol=5e-3)
 
 
 def rank_enrolled(files):
