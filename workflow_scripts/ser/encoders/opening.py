@@ -11,9 +11,9 @@ def is_plain(folder: str | Path) -> bool:
 
 
 def open_encoder(folder: str | Path, device: str = "auto", threads: int | None = None, precision: str = "auto"):
-    """An `engine.Encoder`, or a `plain.PlainEncoder`, which has the same `embed` and `batch_seconds`."""
+    """An `engine.Encoder`, or a `plain_encoder.PlainEncoder`, which has the same `embed` and `batch_seconds`."""
     if is_plain(folder):
-        from ser.encoders.plain import PlainEncoder  # transformers: seconds that the engine does without
+        from ser.encoders.plain_encoder import PlainEncoder  # transformers: seconds that the engine does without
 
         return PlainEncoder(folder, device, threads, precision)
     from ser.encoders import engine

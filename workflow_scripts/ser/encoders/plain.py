@@ -18,17 +18,14 @@ from transformers import AutoFeatureExtractor, PreTrainedConfig, PreTrainedModel
 
 from ser.audio.frames import SAMPLE_RATE
 from ser.encoders.encoder_config import MOST_PARAMETERS
-from ser.encoders.engine import Embedding, choose
 from ser.encoders.preprocessor import read_settings
 from ser.encoders.weights import load_model
-from ser.files import DataError, check_digests, read_json
+from ser.files import DataError, read_json
 from ser.formats.encoder_families import FAMILIES
-from ser.formats.encoder_folder import DIGESTS
 
 log = logging.getLogger(__name__)
 
 INPUTS = ("input_values", "input_features")  # what a model of audio takes
-LONGEST = 80  # s of audio at once; longer audio is cut into equal parts, as in `engine` but without context
 MOST_LAYERS, MOST = 256, 1_000_000  # of numbers in a configuration
 # Keys that name code, other files or kernels, or that say nothing of the encoder.
 LEFT_OUT = {"auto_map", "quantization_config", "architectures", "dtype", "torch_dtype", "transformers_version"}
@@ -107,37 +104,6 @@ def run(model: PreTrainedModel, extractor: SequenceFeatureExtractor, wave: np.nd
     if mask is not None:
         frames = math.ceil(int(mask.sum()) * frames / mask.shape[1])
     return torch.cat(states)[:, :frames]
-
-
-class PlainEncoder:
-    """An encoder that goes the plain way; see `engine.Encoder`, whose `embed` it has, for the arguments."""
-
-    batch_seconds = 0  # one utterance at a time
-
-    def __init__(self, folder: str | Path, device: str = "auto", threads: int | None = None, precision: str = "auto"):
-        folder, like = Path(folder), choose(device, threads, precision)
-        card = read_json(folder / "card.json")
-        digests = {name: card[key] for name, key in DIGESTS.items() if key in card}
-        check_digests((folder / name for name in DIGESTS), digests, folder / "card.json")
-        model, self.extractor, _ = load_plain(folder, read_plain_config(folder))
-        self.model = model.to(like.device, like.dtype)
-        self.seconds = min(LONGEST, getattr(self.extractor, "chunk_length", LONGEST))
-        log.info("%s: goes the plain way, through transformers' %s", folder, type(model).__name__)
-
-    def embed(
-        self, waves: list[np.ndarray], frames_layer: int | None = None, vectors: None = None, output: bool = False
-    ) -> list[Embedding]:
-        return [self._embed(wave, frames_layer) for wave in waves]
-
-    def _embed(self, wave: np.ndarray, frames_layer: int | None) -> Embedding:
-        total, frames, count = 0.0, [], 0
-        for part in np.array_split(wave, math.ceil(len(wave) / (self.seconds * SAMPLE_RATE))):
-            states = run(self.model, self.extractor, part)
-            total = total + states.sum(1, dtype=torch.float32).cpu().numpy().astype(np.float64)  # (layers + 1, width)
-            count += states.shape[1]
-            if frames_layer is not None:
-                frames.append(states[frames_layer].float().cpu().numpy())
-        return Embedding((total / count).astype(np.float32), np.concatenate(frames) if frames else None, count)
 
 
 def _model_class(config_class: type) -> type[PreTrainedModel]:
