@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from made_shard import AUDIO, Shard
 from safetensors.torch import save_file
-from test_embed import AUDIO, Shard
 from test_hubert import speech_like
 
 from ser.adaptation import pseudo_labels

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
-from test_embed import Shard, equal
+from made_shard import Shard, equal
 from test_families import OWN, make
 from test_hubert import PRE_NORM, TINY, reference, speech_like
 
