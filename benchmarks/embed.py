@@ -38,10 +38,9 @@ from ser.encoders.engine import Encoder  # noqa: E402
 from ser.encoders.precision import has_fast_bfloat16  # noqa: E402
 from ser.encoders.products import uses_onednn  # noqa: E402
 from ser.files import read_json, sha256  # noqa: E402
-from ser.formats import tfrecord  # noqa: E402
+from ser.formats import manifest, tfrecord  # noqa: E402
 from ser.formats.csv_files import format_rows  # noqa: E402
 from ser.formats.encoder_families import FAMILIES  # noqa: E402
-from ser.formats.manifest import Utterance  # noqa: E402
 
 AUDIO = {"min_seconds": 0.1, "max_seconds": 600, "silence_db": -80}
 
@@ -80,7 +79,7 @@ def make_shard(folder: Path, seconds: float) -> list[Path]:
         soundfile.write(path, rng.normal(0, 0.1, int(duration * 16_000)), 16_000)
         rows.append((path.name, path, "speaker", sha256(path)))
         total += duration
-    (folder / "shard.csv").write_text(format_rows(Utterance._fields, rows))
+    (folder / "shard.csv").write_text(format_rows(manifest.COLUMNS, rows))
     return [Path(row[1]) for row in rows]
 
 

@@ -67,7 +67,7 @@ def _measure_self(run, manifest: Path) -> tuple[float, float]:
 def write_manifest(path: Path, files: list[Path], times: int = 1) -> Path:
     from ser.files import sha256, write_text
     from ser.formats.csv_files import format_rows
-    from ser.formats.manifest import Utterance
+    from ser.formats.manifest import COLUMNS, Utterance
 
     digests = [sha256(file) for file in files]
     rows = [
@@ -75,7 +75,7 @@ def write_manifest(path: Path, files: list[Path], times: int = 1) -> Path:
         for turn in range(times)
         for number, (file, digest) in enumerate(zip(files, digests, strict=True))
     ]
-    write_text(path, format_rows(Utterance._fields, rows))
+    write_text(path, format_rows(COLUMNS, rows))
     return path
 
 

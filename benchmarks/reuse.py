@@ -23,7 +23,7 @@ import make_encoder  # noqa: E402
 from ser.encoders import embed, engine, pretrained  # noqa: E402
 from ser.files import sha256  # noqa: E402
 from ser.formats.csv_files import format_rows  # noqa: E402
-from ser.formats.manifest import Utterance  # noqa: E402
+from ser.formats.manifest import COLUMNS  # noqa: E402
 
 AUDIO = {"min_seconds": 0.1, "max_seconds": 600, "silence_db": -80}
 
@@ -56,7 +56,7 @@ def main() -> None:
 
         def run(what: str) -> None:
             rows = [(path.name, path, f"speaker {i % 50}", sha256(path)) for i, path in enumerate(paths)]
-            (folder / "shard-000.csv").write_text(format_rows(Utterance._fields, rows))
+            (folder / "shard-000.csv").write_text(format_rows(COLUMNS, rows))
             seen.clear()
             started = time.perf_counter()
             embed.embed_shard(

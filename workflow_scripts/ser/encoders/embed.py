@@ -75,13 +75,16 @@ def embed_shard(
     shard = Path(manifest).stem
     vectors = read_json(vectors_path) if vectors_path else None
     stash: dict[str, Path] = {}
-    options = [frames_layer, dtype, device, resolve_precision(precision, device)]
+    computed = resolve_precision(precision, device)
+    options = [frames_layer, dtype, device, computed]
     if reuse_dir := reuse.find_folder(reuse_dir):
         key = _fingerprint(encoder_dir, [*options, audio, fingerprint, vectors, output])
         stash = {kind: reuse_dir / f"{shard}-{key}.{kind}.tfrecord" for kind in outputs}
     reusable = reuse.find_reusable(stash.values(), utterances)
     todo = [utterance for utterance in utterances if utterance.utterance_id not in reusable]
     log.info("%s: %d utterances to embed, %d reused from the last run", shard, len(todo), len(reusable))
+    if todo and precision == "auto" and device == "cpu":
+        log_saving(read_json(encoder_dir / "card.json")["width"])
     speakers = {utterance.utterance_id: utterance.speaker_id for utterance in utterances}
     embedded = 0
     with contextlib.ExitStack() as stack:
@@ -89,7 +92,7 @@ def embed_shard(
         old = _old_records(stash, reusable)
         new = stack.enter_context(
             contextlib.closing(
-                _embed(todo, encoder_dir, frames_layer, dtype, device, threads, audio, vectors, output, precision)
+                _embed(todo, encoder_dir, frames_layer, dtype, device, threads, audio, vectors, output, computed)
             )
         )
         # both in order of id, as manifests are: merged, they need the memory of one record each
@@ -122,8 +125,6 @@ def _embed(
         return
     threads = threads or 1
     encoder = open_encoder(encoder_dir, device, 1, precision)  # torch: 2 s that a job with nothing to embed saves
-    if precision == "auto" and device == "cpu":
-        log_saving(read_json(encoder_dir / "card.json")["width"])
     decoded = decode_ahead(utterances, audio, DECODE_AHEAD[device], threads)
 
     def embed(batch: Batch) -> list:
