@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from test_hubert import speech_like
 
 from ser.adaptation import pseudo_labels
-from ser.encoders import plain, pretrained
+from ser.encoders import plain, plain_encoder, pretrained
 from ser.encoders.opening import open_encoder
 from ser.files import DataError, read_json
 from ser.formats.encoder_families import check_trainable
@@ -101,7 +101,7 @@ def test_preparing_it_again_changes_nothing(prepared, tmp_path):
 def test_long_audio_goes_through_in_equal_parts(prepared, monkeypatch):
     """Whisper hears 30 s at most: 31 s are two parts, each padded; of the others parts are of `LONGEST` at most."""
     kind, folder, model, extractor = prepared
-    monkeypatch.setattr(plain, "LONGEST", 80 if kind == "whisper" else 16)
+    monkeypatch.setattr(plain_encoder, "LONGEST", 80 if kind == "whisper" else 16)
     (wave,) = speech_like(31 * 16_000)
     (got,) = open_encoder(folder, "cpu", 1).embed([wave], 2)
     states = [expect(kind, model, extractor, part) for part in np.array_split(wave, 2)]
