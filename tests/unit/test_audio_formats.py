@@ -128,6 +128,8 @@ def test_the_limits_hold_for_every_decoder(tmp_path):
             decode.load(tmp_path / "x", *limits, silence_db=-80)
     with pytest.raises(decode.Rejected, match="the file ends at 1.500 s, before the part from 1 to 2 s"):
         decode.load(tmp_path / "x", **LIMITS, start=1, stop=2)
+    with pytest.raises(decode.Rejected, match="too long: 1.000 s, expected at most 0.5 s"):
+        decode.load(tmp_path / "x", 0.1, 0.5, silence_db=-80, start=0.2, stop=1.2)
     silent = encode(np.zeros_like(STEREO), 44_100, "ipod", "aac")
     assert reason_of(tmp_path, silent) == "silent: below -80 dB"
     assert "no audio in it" in reason_of(tmp_path, make_pictures())

@@ -101,6 +101,8 @@ def _decode(frames: Iterator[av.AudioFrame], part: Part, promised: float | None,
         if not rate:
             rate, channels = frame.sample_rate, frame.layout.nb_channels
             first, most = part.find_first(rate), part.find_most(rate)
+            if part.stop is not None:
+                part.check_length(round(most) - first, rate)
         if frame.sample_rate != rate:
             raise Rejected(f"changes midway from {rate} to {frame.sample_rate} Hz; {CONVERT}")
         check_header(rate, frame.layout.nb_channels)

@@ -110,7 +110,8 @@ def _read_counted(file, kind: str, recordings: list[Recording], part: Part) -> S
         if seconds >= limit:
             break
         inside = limit - seconds < recording.span.low
-        sound = _read_one(file, kind, recording, Part(0.0, limit - seconds if inside else None, math.inf))
+        most = recording.span.high + 1  # s: what is longer is not what was counted
+        sound = _read_one(file, kind, recording, Part(0.0, limit - seconds if inside else None, most))
         if sounds and sound.rate != sounds[0].rate:
             raise Rejected(f"changes midway from {sounds[0].rate} to {sound.rate} Hz; {CONVERT}")
         sounds.append(sound)

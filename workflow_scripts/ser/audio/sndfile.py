@@ -23,7 +23,6 @@ def read(file, part: Part, span: Span | None = None) -> Sound | None:
             if sound.format not in FORMATS:
                 return None
             rate, channels, total = sound.samplerate, sound.channels, sound.frames
-            check_header(rate, channels)
             if total >= UNKNOWN_FRAMES:
                 raise Rejected("its header does not say how long it is")
             if span:
@@ -32,6 +31,7 @@ def read(file, part: Part, span: Span | None = None) -> Sound | None:
                 total = min(total, math.floor(span.high * rate))
             first, end = part.find_first(rate), part.find_end(total, rate)
             part.check_length(end - first, rate)
+            check_header(rate, channels)
             mono, loudest = _mix_down(sound, first, end - first)
             if len(mono) < end - first:
                 if not span:
