@@ -22,7 +22,7 @@ from tran2023_speakers import LISTS, list_speakers  # noqa: E402
 
 
 def make_release(folder: Path, training: int = COUNTS["train"]) -> Path:
-    """A release's sheet, with an utterance of each speaker of the paper, one `Unknown`, and one more."""
+    """A release's sheet, with two utterances of each speaker of the paper, of `Unknown`, and of one more."""
     named = [speaker for speakers in LISTS.values() for speaker in speakers.split()]
     others = [str(number) for number in range(2000, 2000 + training)]
     rows = [(speaker, "Train") for speaker in [*others, "135", "Unknown"]] + [(speaker, "Test1") for speaker in named]
@@ -32,9 +32,10 @@ def make_release(folder: Path, training: int = COUNTS["train"]) -> Path:
     with open(folder / "Labels" / "labels_consensus.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(MSP_COLUMNS)
-        for number, (speaker, split) in enumerate(rows):
-            (folder / "Audios" / f"MSP-PODCAST_{number}.wav").write_text(f"no audio, but that of {number}")
-            writer.writerow([f"MSP-PODCAST_{number}.wav", "N", 1 + number % 7, 4, 4, speaker, "Male", split])
+        for number, (speaker, split) in enumerate(rows * 2):
+            name, labels = f"MSP-PODCAST_{number}.wav", (1 + number % 7, 1 + number % 5, 4)
+            (folder / "Audios" / name).write_text(f"no audio, but that of {number}")
+            writer.writerow([name, "N", *labels, speaker, "Male", split])
     return folder / "Labels" / "labels_consensus.csv"
 
 

@@ -138,9 +138,9 @@ def list_cautions(cells: list[dict], encoders: dict[str, dict], seeds: list[int]
             cautions.append(f"{start}: its intervals, drawn from so few, are themselves uncertain.")
     if len(seeds) == 1:
         cautions.append("One seed was trained: how much the figures would change with another is not known.")
-    for ablation, encoder in {row["ablation"]: row["encoder"] for row in cells if row.get("encoder")}.items():
-        if lost := LEARNED_NOTHING.search(encoder):
-            cautions.append(f"In fine-tuning {ablation}, {lost[0]}; the figures are averaged over all seeds.")
+    found = ((row, LEARNED_NOTHING.search(row.get("encoder") or "")) for row in cells)
+    for ablation, lost in {row["ablation"]: lost[0] for row, lost in found if lost}.items():
+        cautions.append(f"In fine-tuning {ablation}, {lost}; the figures are averaged over all seeds.")
     if rejected:
         word = "file was" if rejected == 1 else "files were"
         cautions.append(f"{rejected} audio {word} set aside; the reasons are below.")
