@@ -26,9 +26,11 @@ def test_inputs_are_those_of_the_head(settings, speaker):
     fusion = "none" if speaker == "none" else "sum"
     settings = Ablation("e", speaker=speaker, fusion=fusion, training={"dropout": 0.1}, **settings)
     head = build_head(settings, n_layers=5, width=6, label_mean=[4.0], label_sd=[1.0])
-    expected = {x.name: [str(size or "frames") for size in x.shape[1:]] for x in head.inputs}
-    listed = re.findall(r"`(\w+)`, \((.*?)\)", list_inputs(settings, {"layers": 4, "width": 6}))
+    expected = {x.name: [str(size or "frames") for size in x.shape[1:]] for x in head.inputs if x.name != "speaker"}
+    told = list_inputs(settings, {"layers": 4, "width": 6})
+    listed = re.findall(r"`(\w+)`, \((.*?)\)", told)
     assert {name: re.findall(r"\w+", sizes) for name, sizes in listed} == expected
+    assert ("`speaker`: the vector mfcc" in told) == ("speaker" in {x.name for x in head.inputs})
 
 
 def test_a_card_has_the_scores_of_its_ablation(tmp_path):
