@@ -17,7 +17,11 @@ def base(tmp_path):
 
 def test_another_model_is_refused(base, tmp_path):
     BertConfig().save_pretrained(base)
-    refuse(base, tmp_path, "config.json: model_type is 'bert', which takes no audio, expected one of hubert, wav2vec2, wavlm")
+    refuse(
+        base,
+        tmp_path,
+        "config.json: model_type is 'bert', which takes no audio, expected one of hubert, wav2vec2, wavlm",
+    )
 
 
 @pytest.mark.parametrize(
