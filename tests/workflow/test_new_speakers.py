@@ -72,7 +72,7 @@ def test_scores_are_what_the_same_audio_has_as_a_test_split(scored):
         {
             "file": "test 0/notes.txt",
             "speaker": "test 0",
-            "reason": "cannot be decoded (is no WAV, FLAC, OGG or MP3)",
+            "reason": "cannot be decoded: text, not audio",
         }
     ]
     speakers = {f"train {number}" for number in range(6)}

@@ -31,6 +31,7 @@ from ser.text import clean
 FOLDER = Path("results/manifests")
 _INDEX = FOLDER / "index.json"
 _DIGESTS = FOLDER / "audio_digests.parquet"
+_UNCHANGED = FOLDER / "index_digests.json"  # by which an unchanged corpus is known
 _LOCKS = Path(".snakemake/locks")
 _AT_WORK = "another run is at work in this folder: wait for its end (if it was killed: snakemake --unlock)"
 _WRITTEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/(shard-\d{3}|labels|enrolment_labels|groups)\.csv")  # below FOLDER
@@ -101,7 +102,6 @@ def build(
         "left_out": dict(sorted(corpus.left_out.items())),
         "warnings": corpus.warnings,
         "gone": {name: digest for name, digest in sorted(known.items()) if FOLDER / name not in texts},
-        "unchanged": {"inputs": "" if corpus.mended else inputs, "files": len(digests), "digests": _sha256(_DIGESTS)},
     }
     if not writable:
         if before is None or _make_index(before) != index:
@@ -112,6 +112,8 @@ def build(
         write_if_changed(path, text)
     if before != described:
         write_json(_INDEX, described)
+    if not corpus.mended:
+        write_json(_UNCHANGED, _digest_state(described, inputs) | {"files": len(digests)})
     if _describe_result(before) != _describe_result(described):
         _report(corpus, index)
         for split, rows in recordings.items():
@@ -145,15 +147,23 @@ def _digest_inputs(parts: list, corpus_settings: dict) -> str:
     return hashlib.sha256(json.dumps([sys.version, files, *parts]).encode()).hexdigest()
 
 
+def _digest_state(described: dict, inputs: str) -> dict[str, str]:
+    """What an index was made from, the digests of audio that it knows, and what it says."""
+    index = json.dumps(_describe_result(described), sort_keys=True)
+    return {"inputs": inputs, "digests": _sha256(_DIGESTS), "index": hashlib.sha256(index.encode()).hexdigest()}
+
+
 def _is_unchanged(before: dict, inputs: str) -> bool:
     """Whether an index would be made again from the same inputs and audio, and all that it wrote is still there."""
-    known = before.get("unchanged")
+    try:
+        known = read_json(_UNCHANGED)
+        files = known.pop("files")
+    except (FileNotFoundError, DataError, AttributeError, TypeError, KeyError):
+        return False
     return (
-        isinstance(known, dict)
-        and known.get("inputs") == inputs
-        and known.get("digests") == _sha256(_DIGESTS)
+        known == _digest_state(before, inputs)
         and all(_sha256(FOLDER / name) == digest for name, digest in _list_written(before).items())
-        and are_as_remembered(_DIGESTS, known.get("files"))
+        and are_as_remembered(_DIGESTS, files)
     )
 
 
@@ -164,7 +174,7 @@ def _sha256(path: Path) -> str:
 
 def _describe_result(described: dict | None) -> dict:
     """What of an index a user is told of."""
-    return {key: value for key, value in (described or {}).items() if key not in ("unchanged", "gone")}
+    return {key: value for key, value in (described or {}).items() if key != "gone"}
 
 
 def settle(index: Index) -> None:

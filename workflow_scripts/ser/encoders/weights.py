@@ -1,12 +1,12 @@
 """The weights of an encoder's folder, read without running code, and fitted to the model that they are for."""
 
 import logging
-import pickle
 import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -154,7 +154,7 @@ def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
                 if any(part.compress_type != zipfile.ZIP_STORED for part in file.infolist()):
                     raise ValueError("it is packed, which torch does not do")
         values = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         # torch's own message advises to open the file without the limit.
         if found := re.search(r"GLOBAL (\S+)", str(error)):
             why = f"asks for {found[1][:100]}, and what is no tensor can run code: it was not opened"
