@@ -17,6 +17,8 @@ HEARING = {
     "label_frames",
     "adapt_encoder",
     "finetune_ablation",
+    "finetune_ablation_with_vectors",
+    "measure_vectors",
 }
 
 
