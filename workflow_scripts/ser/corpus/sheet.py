@@ -164,7 +164,8 @@ def _check_labels(where: str, layout: Layout, scale: list[float], split: str, ce
     """Problems of a row's labels that are no numbers; a test split may withhold them."""
     lowest, highest = scale
     return [
-        f"{where}: {layout.names[target]} {shorten(cell)} is not a number from {lowest:g} to {highest:g} ({target})"
+        f"{where}: {layout.names[target]} {shorten(cell)} is not a number from {lowest:g} to {highest:g}, "
+        "which is corpus.label_range"
         for target, cell, label in zip(layout.targets, cells, labels, strict=True)
         if label is None and (cell or split in ("train", "validation"))
     ]
