@@ -79,7 +79,8 @@ def tune(folder: Path, name: str, **changes) -> None:
 
     module._save = predict_and_save
     try:
-        module.finetune(base, files, [str(folder / "validation-speakers.json")], recipe, places, **changes)
+        weighed = tuple([str(folder / f"{split}-speakers.json")] for split in SPLITS)
+        module.finetune(base, files, weighed, recipe, places, **changes)
     finally:
         module._save = save
 
