@@ -1,9 +1,14 @@
 """Fine-tuning: what several processes share, and what is computed once for all epochs."""
 
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
 from made_corpus import write_utterance
 from torch import nn
@@ -97,10 +102,28 @@ def write_step(clips, folder):
         torch.save(take_step(clips, *case), folder / f"{number}-{torch.distributed.get_rank()}.pt")
 
 
+TWO_PROCESSES = """
+import pickle, sys
+from accelerate import debug_launcher
+from test_finetuning_shared import write_step
+
+debug_launcher(write_step, pickle.loads(bytes.fromhex(sys.stdin.read())), 2)
+"""
+
+
 @pytest.mark.long
 def test_two_processes_take_the_step_of_one(clips, tmp_path):
     """Gloo on a CPU, no dropout; float32 sums in another order: 1e-5 of the norm."""
-    debug_launcher(write_step, (clips, tmp_path), 2)
+    # in a Python of its own: processes that are forked after torch's threads have started may wait for ever
+    places = [str(Path(__file__).parents[i] / name) for i, name in ((0, ""), (1, ""), (2, "workflow_scripts"))]
+    subprocess.run(
+        [sys.executable, "-c", TWO_PROCESSES],
+        input=pickle.dumps((clips, tmp_path)).hex(),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(places)},
+        text=True,
+        check=True,
+        timeout=300,
+    )
     (curve, _), *others = (
         run_loop(make_task(clips), tmp_path),
         *(torch.load(tmp_path / f"curve-{i}.pt") for i in (0, 1)),
