@@ -4,6 +4,11 @@ import io
 
 import av
 import numpy as np
+import pytest
+
+from ser.audio import decode
+
+LIMITS = {"min_seconds": 0.1, "max_seconds": 10, "silence_db": -80}
 
 
 def make_speech(seconds: float, rate: int, channels: int = 1) -> np.ndarray:
@@ -72,3 +77,15 @@ def _encode_stream(out, coder, samples: np.ndarray, rate: int) -> None:
     for each in [*resampler.resample(frame), *resampler.resample(None)]:
         out.mux(coder.encode(each))
     out.mux(coder.encode(None))
+
+
+def load_bytes(folder, content: bytes, **settings) -> tuple[np.ndarray, decode.Info]:
+    """What the workflow decodes of a file with this content, within `LIMITS` unless `settings` say otherwise."""
+    (folder / "x").write_bytes(content)
+    return decode.load(folder / "x", **LIMITS | settings)
+
+
+def reason_of(folder, content: bytes, **settings) -> str:
+    with pytest.raises(decode.Rejected) as caught:
+        load_bytes(folder, content, **settings)
+    return str(caught.value)

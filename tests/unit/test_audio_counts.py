@@ -7,12 +7,11 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from made_audio import encode, make_speech
+from made_audio import LIMITS, encode, load_bytes, make_speech, reason_of
 
 from ser.audio import decode, mp3, ogg
 from ser.audio.containers import Piece
 
-LIMITS = {"min_seconds": 0.1, "max_seconds": 30, "silence_db": -80}
 RATE, SECONDS = 44_100, 3.0
 SPEECH = make_speech(SECONDS, RATE, 2)
 # Half of it all but still: its frames are small at a variable rate, and a length guessed from the first is far off.
@@ -40,17 +39,6 @@ def count_frames(content: bytes) -> int:
     """By FFmpeg's demuxer."""
     with av.open(io.BytesIO(content), format="mp3") as file:
         return sum(packet.size > 0 for packet in file.demux(file.streams.audio[0]))
-
-
-def load_bytes(folder, content: bytes, **settings):
-    (folder / "x").write_bytes(content)
-    return decode.load(folder / "x", **LIMITS | settings)
-
-
-def reason_of(folder, content: bytes) -> str:
-    with pytest.raises(decode.Rejected) as caught:
-        load_bytes(folder, content)
-    return str(caught.value)
 
 
 def walk(folder, content: bytes, walker):
@@ -98,15 +86,9 @@ def test_mp3s_one_after_another_are_read_to_the_end(tmp_path):
     for between in (b"", ID3, ID3_END):
         _, info = load_bytes(tmp_path, between.join(bare))
         assert abs(info.duration_s * RATE - frames * 1152) <= 1152
-    assert "too long: 1.9" in reason_of_limits(tmp_path, one + other, max_seconds=1.5)
+    assert "too long: 1.9" in reason_of(tmp_path, one + other, max_seconds=1.5)
     slower = make_mp3(make_speech(1, 22_050, 2), rate=22_050)
     assert "changes midway from 44100 to 22050 Hz" in reason_of(tmp_path, one + slower)
-
-
-def reason_of_limits(folder, content, **limits):
-    with pytest.raises(decode.Rejected) as caught:
-        load_bytes(folder, content, **limits)
-    return str(caught.value)
 
 
 def test_mp3s_that_are_cut_damaged_or_empty(tmp_path):

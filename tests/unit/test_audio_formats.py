@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from made_audio import encode, make_speech
+from made_audio import LIMITS, encode, load_bytes, make_speech, reason_of
 
 from ser.audio import decode, ffmpeg
 
-LIMITS = {"min_seconds": 0.1, "max_seconds": 10, "silence_db": -80}
 SECONDS = 1.5
 STEREO, HIFI, PHONE = (make_speech(SECONDS, *each) for each in ((44_100, 2), (48_000, 2), (8_000, 1)))
 FRAGMENTS = {"options": {"movflags": "empty_moov+frag_keyframe"}}
@@ -49,17 +48,6 @@ def decode_plainly(content: bytes) -> tuple[np.ndarray, int]:
         to_float = av.AudioResampler("fltp")
         blocks = [each.to_ndarray() for frame in file.decode(stream) for each in to_float.resample(frame)]
         return np.concatenate(blocks, axis=1).mean(axis=0), stream.rate
-
-
-def load_bytes(folder, content: bytes, **settings) -> tuple[np.ndarray, decode.Info]:
-    (folder / "x").write_bytes(content)
-    return decode.load(folder / "x", **LIMITS | settings)
-
-
-def reason_of(folder, content: bytes) -> str:
-    with pytest.raises(decode.Rejected) as caught:
-        load_bytes(folder, content)
-    return str(caught.value)
 
 
 def to_16k(mono: np.ndarray, rate: int) -> np.ndarray:

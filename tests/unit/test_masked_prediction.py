@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from made_encoder import SHAPE as SMALL
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 from transformers.models.hubert.modeling_hubert import _compute_mask_indices
 
@@ -14,15 +15,6 @@ from ser.encoders.engine import Encoder
 from ser.encoders.past import Past
 from ser.files import DataError
 
-SMALL = {
-    "conv_dim": [16] * 7,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 4,
-}
 PRE_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 SHAPES = pytest.mark.parametrize("shape", [SMALL, SMALL | PRE_NORM], ids=["base", "large"])
 CLUSTERS, SPEAKERS, BATCH, SAMPLES = 7, 3, 4, 16_000

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import heapq
 import importlib.metadata
 import json
 import logging
@@ -10,7 +9,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +22,13 @@ from ser.encoders.precision import log_saving, resolve_precision
 from ser.files import DataError, read_json, sha256
 from ser.formats import manifest as manifests
 from ser.formats.manifest import Utterance
-from ser.formats.tfrecord import Record, read, writer
+from ser.formats.tfrecord import Record
 
 log = logging.getLogger(__name__)
 
 DECODE_AHEAD = {"cpu": 4, "cuda": 128}  # utterances: what a batch needs, and no more memory than that
 
 Batch = list[tuple[Utterance, np.ndarray]]  # utterances with their samples
-Records = dict[str, Record]  # an utterance's "pooled" record and, where frames are made, its "frames" record
 
 
 def embed_shard(
@@ -85,25 +82,10 @@ def embed_shard(
     log.info("%s: %d utterances to embed, %d reused from the last run", shard, len(todo), len(reusable))
     if todo and precision == "auto" and device == "cpu":
         log_saving(read_json(encoder_dir / "card.json")["width"])
-    speakers = {utterance.utterance_id: utterance.speaker_id for utterance in utterances}
-    embedded = 0
-    with contextlib.ExitStack() as stack:
-        put = {kind: stack.enter_context(writer(path)) for kind, path in outputs.items()}
-        old = _old_records(stash, reusable)
-        new = stack.enter_context(
-            contextlib.closing(
-                _embed(todo, encoder_dir, frames_layer, dtype, device, threads, audio, vectors, output, computed)
-            )
-        )
-        # both in order of id, as manifests are: merged, they need the memory of one record each
-        for records in heapq.merge(old, new, key=lambda records: records["pooled"].utterance_id):
-            utterance_id = records["pooled"].utterance_id
-            embedded += utterance_id not in reusable
-            for kind, record in records.items():
-                put[kind](replace(record, speaker_id=speakers[utterance_id]))
+    new = _embed(todo, encoder_dir, frames_layer, dtype, device, threads, audio, vectors, output, computed)
+    with contextlib.closing(new):
+        embedded = reuse.write_records(outputs, stash, utterances, reusable, new)
     log.info("%s: %d reused, %d embedded, %d rejected", shard, len(reusable), embedded, len(todo) - embedded)
-    for kind, path in stash.items():
-        reuse.keep(outputs[kind], path)
     if reuse_dir:
         reuse.forget(reuse_dir, shard, set(stash.values()))
 
@@ -119,7 +101,7 @@ def _embed(
     vectors: dict[str, list[float]] | None,
     output: bool,
     precision: str,
-) -> Iterator[Records]:
+) -> Iterator[reuse.Records]:
     """Yield the records of the utterances in order, without the rejected ones."""
     if not utterances:
         return
@@ -214,11 +196,3 @@ def _fingerprint(encoder_dir: Path, options: list) -> str:
         *options,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
-
-
-def _old_records(stash: dict[str, Path], reusable: set[str]) -> Iterator[Records]:
-    if not reusable:
-        return
-    files = [(record for record in read(path) if record.utterance_id in reusable) for path in stash.values()]
-    for records in zip(*files, strict=True):
-        yield dict(zip(stash, records, strict=True))

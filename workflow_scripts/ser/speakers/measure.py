@@ -2,12 +2,10 @@
 
 import contextlib
 import hashlib
-import heapq
 import importlib.metadata
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from ser.encoders.decoding import decode_ahead
 from ser.files import read_json
 from ser.formats import manifest as manifests
 from ser.formats.manifest import Utterance
-from ser.formats.tfrecord import Record, read, writer
+from ser.formats.tfrecord import Record
 from ser.speakers.egemaps import open_egemaps
 
 log = logging.getLogger(__name__)
@@ -47,31 +45,30 @@ def measure_shard(
         folder: of the speaker model, in the workflow's form; None where the kind has no model
         threads: that decode audio
     """
-    utterances, shard, stash = manifests.read(manifest), Path(manifest).stem, None
+    utterances, shard, stash = manifests.read(manifest), Path(manifest).stem, {}
     if reuse_dir := reuse.find_folder(reuse_dir):
         key = _fingerprint(folder, [kind, device, audio, fingerprint])
-        stash = reuse_dir / f"{shard}-{key}.pooled.tfrecord"
-    reusable = reuse.find_reusable([stash], utterances) if stash else set()
+        stash = {"pooled": reuse_dir / f"{shard}-{key}.pooled.tfrecord"}
+    reusable = reuse.find_reusable(stash.values(), utterances)
     todo = [utterance for utterance in utterances if utterance.utterance_id not in reusable]
     log.info("%s: %d utterances to measure, %d reused from the last run", shard, len(todo), len(reusable))
-    old = (record for record in read(stash) if record.utterance_id in reusable) if reusable else ()
-    speakers = {utterance.utterance_id: utterance.speaker_id for utterance in utterances}
-    with writer(path) as put, contextlib.closing(_measure(todo, kind, folder, device, threads, audio)) as new:
-        for record in heapq.merge(old, new, key=lambda record: record.utterance_id):
-            put(replace(record, speaker_id=speakers[record.utterance_id]))
-    if stash:
-        reuse.keep(Path(path), stash)
-        reuse.forget(reuse_dir, shard, {stash})
+    with contextlib.closing(_measure(todo, kind, folder, device, threads, audio)) as new:
+        reuse.write_records({"pooled": Path(path)}, stash, utterances, reusable, new)
+    if reuse_dir:
+        reuse.forget(reuse_dir, shard, set(stash.values()))
 
 
-def _measure(todo: list[Utterance], kind: str, folder, device: str, threads: int, audio: dict) -> Iterator[Record]:
+def _measure(
+    todo: list[Utterance], kind: str, folder, device: str, threads: int, audio: dict
+) -> Iterator[reuse.Records]:
     if not todo:
         return
     extract = open_egemaps() if kind == "egemaps" else _open_model(folder, device)
     with contextlib.closing(decode_ahead(todo, audio, DECODE_AHEAD, threads)) as decoded:
         for utterance, samples in tqdm(decoded, total=len(todo), unit="utterance", mininterval=5):
             vector = np.asarray(extract(samples), np.float32)[None]  # (1, W)
-            yield Record(utterance.utterance_id, utterance.speaker_id, utterance.sha256, 1, vector)
+            record = Record(utterance.utterance_id, utterance.speaker_id, utterance.sha256, 1, vector)
+            yield {"pooled": record}
 
 
 def _open_model(folder: str | Path, device: str):
