@@ -23,10 +23,12 @@ STRUCTURES = [
     (kind, shape)
     for kind in FAMILIES
     for shape in ({}, {"conv_pos_kernel_size": 6} if kind == "data2vec-audio" else PRE_NORM)
-]
+] + [("wav2vec2", PRE_NORM | {"adapter_attn_dim": 8})]  # MMS
 
 
 def name_structure(value):
+    if "adapter_attn_dim" in value:
+        return "mms"
     return value if isinstance(value, str) else "large" if "do_stable_layer_norm" in value else str(value or "base")
 
 

@@ -40,11 +40,11 @@ SHARES = ("hidden_dropout", "activation_dropout", "attention_dropout", "feat_pro
 SHARES += ("layerdrop", "mask_time_prob", "mask_feature_prob")
 POSITIVE = ("layer_norm_eps", "initializer_range")  # up to 1
 SWITCHES = ("feat_proj_layer_norm", "conv_bias", "conv_pos_batch_norm", "do_stable_layer_norm", "apply_spec_augment")
+WIDTHS = {"adapter_attn_dim": (1, 16_384)}  # of parts that an encoder may be without: null
 CHOICES = {
     "hidden_act": ("gelu",),
     "feat_extract_activation": ("gelu",),
     "feat_extract_norm": ("group", "layer"),
-    "adapter_attn_dim": (None,),
 }
 
 
@@ -61,7 +61,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
         log.warning("%s: auto_map names code of the model's own, which is not run", path)
     config_class = getattr(transformers, f"{FAMILIES[kind]}Config")
     defaults = config_class().to_dict()
-    known = {*INTEGERS, *LISTS, *SHARES, *POSITIVE, *SWITCHES, *CHOICES} & set(defaults)
+    known = {*INTEGERS, *WIDTHS, *LISTS, *SHARES, *POSITIVE, *SWITCHES, *CHOICES} & set(defaults)
     kept = {key: value for key, value in values.items() if key in known}
     for key, value in kept.items():
         if expected := _find_fault(key, value):
@@ -95,6 +95,9 @@ def _find_fault(key: str, value) -> str | None:
     if key in INTEGERS:
         low, high = INTEGERS[key]
         return None if whole and low <= value <= high else f"an integer from {low} to {high}"
+    if key in WIDTHS:
+        low, high = WIDTHS[key]
+        return None if value is None or (whole and low <= value <= high) else f"null or an integer from {low} to {high}"
     if key in LISTS:
         low, high = LISTS[key]
         fit = isinstance(value, list) and 1 <= len(value) <= MOST_CONVOLUTIONS
@@ -130,9 +133,9 @@ def _check_shape(path: Path, shape: dict) -> None:
         raise DataError(f"{path}: hidden_size {width} is no multiple of num_conv_pos_embedding_groups")
     if shape.get("num_buckets", 4) // 4 >= shape.get("max_bucket_distance", 2):
         raise DataError(f"{path}: max_bucket_distance is not above a quarter of num_buckets")
-    widths = [1, *shape["conv_dim"]]
+    widths, widest = [1, *shape["conv_dim"]], shape["intermediate_size"] + (shape.get("adapter_attn_dim") or 0)
     convolutions = sum(a * b * kernel for (a, b), kernel in zip(pairwise(widths), kernels, strict=True))
     position = width * width // groups * shape["num_conv_pos_embeddings"] * shape.get("conv_pos_kernel_size", 1)
-    parameters = convolutions + position + layers * width * (4 * width + 2 * shape["intermediate_size"])
+    parameters = convolutions + position + layers * width * (4 * width + 2 * widest)
     if parameters > MOST_PARAMETERS:
         raise DataError(f"{path}: makes a model of {parameters:.2g} parameters, expected {MOST_PARAMETERS:.0g} at most")

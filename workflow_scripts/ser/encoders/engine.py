@@ -119,6 +119,10 @@ class Encoder:
                 kinds = ("linear.weight", "linear.bias", "const")
                 own = [weights[f"{name}.attention.gru_rel_pos_{kind}"] for kind in kinds]
                 layer["gate"] = [tensor.to(self.like.device) for tensor in own]  # in float32, as the softmax
+            if f"{name}.adapter_layer.norm.weight" in weights:
+                own = f"{name}.adapter_layer"
+                layer["adapter"] = Norm(*pair(f"{own}.norm"), self.like, 1e-5)
+                layer |= {f"adapter_{i}": Linear(*pair(f"{own}.linear_{i}"), self.like) for i in (1, 2)}
             self.layers.append(layer)
         self.bias = None  # of relative positions, (buckets, heads)
         if "num_buckets" in config:
@@ -293,6 +297,8 @@ class Encoder:
             y = layer["wide"](layer["final_norm"](x) if self.stable else x, gelu=True)
             x = layer["narrow"](y) + x
             x = x if self.stable else layer["final_norm"](x)
+            if "adapter" in layer:
+                x = x + layer["adapter_2"](F.relu(layer["adapter_1"](layer["adapter"](x))))
             yield x[frames] + spread if self.position == "last" and number == len(self.layers) else x[frames]
 
     def _attention(self, layer: dict, x: torch.Tensor, lengths: list[int], biases: list) -> torch.Tensor:

@@ -66,7 +66,9 @@ def run_layer(
     y = layer.dropout(_attend(layer.attention, layer.layer_norm(x) if stable else x, lengths, biases))
     x = x + y if stable else layer.layer_norm(x + y)
     if stable:
-        return x + layer.feed_forward(layer.final_layer_norm(x))
+        x = x + layer.feed_forward(layer.final_layer_norm(x))
+        adapter = getattr(layer, "adapter_layer", None)  # of MMS
+        return x if adapter is None else x + adapter(x)
     return layer.final_layer_norm(x + layer.feed_forward(x))
 
 
