@@ -160,7 +160,7 @@ def _finetune(
             base, splits, [*chain(*weighed), *(compared.means if compared else [])], recipe, [device, processes]
         ),
         tensorboard=places.tensorboard,
-        decays=False,
+        decays=settings["decay"],
     )
     try:
         _set_statistics(model, clips["train"], *task.measure_features())
