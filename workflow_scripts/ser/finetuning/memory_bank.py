@@ -1,8 +1,8 @@
 """What fine-tuning knows of a speaker's other utterances while the encoder changes: the features that it made last.
 
 Statistics of a speaker as the encoder is now would take a forward pass over all of its utterances in each step. A
-memory bank (Wu, Xiong, Yu and Lin, CVPR 2018, arXiv 1805.01978) keeps what the last pass over each utterance gave: of
-no utterance it is older than an epoch.
+memory bank (Wu, Xiong, Yu and Lin, CVPR 2018, arXiv 1805.01978) keeps what the last pass over each utterance gave: as
+each epoch has an order of its own, two epochs ago at most.
 """
 
 import numpy as np
