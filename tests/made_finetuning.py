@@ -30,6 +30,9 @@ CASES = {
     "vectors": {"layer": -1},
     "weighted": {"layer": -1, "weighting": "similar_speakers", "neighbours": 2},
     "lost": {"layer": -1},
+    "normalised": {"layer": -1, "normalise": "speaker"},
+    "enrolled": {"layer": "weighted", "normalise": "speaker_mean", "enrolment": 2, "permuted": True},
+    "attends": {"layer": "weighted", "normalise": "speaker_mean", "fusion": "attention", "attended": 2},
 }
 CHANGES = {
     "layers": {"method": "top", "layers": 1},
@@ -72,7 +75,8 @@ def tune(folder: Path, name: str, **changes) -> None:
 
         with torch.no_grad():
             found = [predictions.numpy() for _, predictions in trainer.task._predict("validation")]
-        plan = [clip for clips, _ in trainer.task._visit("validation") for clip in clips]
+        rows = [row for rows, _ in trainer.task._visit("validation") for row in rows]
+        plan = [trainer.task.clips["validation"][row] for row in rows]
         out.mkdir(parents=True, exist_ok=True)
         np.savez(out / "joint.npz", paths=[Path(clip.path).stem for clip in plan], values=np.concatenate(found))
         save(trainer, model, *rest)

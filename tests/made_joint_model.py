@@ -61,6 +61,9 @@ class Head(nn.Module):
             x = (x * mask[..., None]).sum(1) / item["n_frames"]
         elif x.dim() == 3:
             x = x.mean(1)
+        if "others" in item:
+            others = item["others"] if item["others"].dim() == 3 else item["others"].mean(2)
+            x = x + (item["known"][..., None] * others * others.sum(-1, keepdim=True).sigmoid()).sum(1)
         if "speaker" in item:
             x = x + item["speaker"].mean(1, keepdim=True)
         return self.out(self.norm(self.dropout(torch.relu(self.hidden(x))))) + 4

@@ -7,7 +7,9 @@ from accelerate.state import AcceleratorState
 from made_corpus import write_utterance
 from made_joint_model import METHODS, SETTINGS, make_model
 
+from ser.config.ablation import Ablation
 from ser.files import DataError, sha256
+from ser.finetuning.memory_bank import make_banks
 from ser.finetuning.task import Clip, FineTuning, plan_batches
 from ser.optimisation import trainer
 from ser.optimisation.trainer import Trainer, make_accelerator, schedule_rate
@@ -46,36 +48,31 @@ def clips(tmp_path_factory):
             labels = rng.uniform(1, 7, 3)
             path = folder / f"{split}{number}.wav"
             write_utterance(path, labels, 0.5, seed=number, seconds=0.6 + 0.1 * (number % 5))
-            clip = Clip(
-                f"s{number % 3}", str(path), sha256(path), 0.6 + 0.1 * (number % 5), labels[:2].astype(np.float32)
-            )
-            clips[split].append(clip)
+            facts = path.stem, f"s{number % 3}", str(path), sha256(path), 0.6 + 0.1 * (number % 5)
+            clips[split].append(Clip(*facts, labels[:2].astype(np.float32)))
     return clips
 
 
-def train(clips, folder, method="whole", reads="last", **changes):
-    """A run of the loop; the model after it, and the trainer."""
+def train(clips, folder, method="whole", reads="last", others=None, **changes):
+    """A run of the loop; the model after it, and the trainer. `others` are settings of an ablation."""
     AcceleratorState._reset_state(True)
     settings = SETTINGS | METHODS[method] | changes
     accelerator = make_accelerator("cpu", settings["precision"])
-    task = FineTuning(
-        make_model("large", method, reads, dropout=0.1),
-        clips,
-        settings,
-        AUDIO,
-        True,
-        ["valence", "arousal"],
-        accelerator,
-    )
+    model = make_model("large", method, reads, dropout=0.1)
+    banks = make_banks(Ablation("e", layer=-1, **others), clips, model.hubert.config, 1) if others else {}
+    task = FineTuning(model, clips, settings, AUDIO, True, ["valence", "arousal"], accelerator, banks=banks)
+    task.measure_features()
     run = Trainer(task, settings, accelerator, folder / "checkpoint.pt", "this", folder / "tensorboard", decays=False)
     run.train()
     return task.model, run
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", METHODS)
-def test_a_run_that_was_killed_goes_on_to_the_same_weights(clips, tmp_path, monkeypatch, method):
-    expected, whole = train(clips, tmp_path / "whole", method, epochs=3)
+@pytest.mark.parametrize(
+    ("method", "others"), [*((name, None) for name in METHODS), ("whole", {"normalise": "speaker", "attended": 2})]
+)
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(clips, tmp_path, monkeypatch, method, others):
+    expected, whole = train(clips, tmp_path / "whole", method, others=others, epochs=3)
     save = trainer.Trainer._save
 
     def save_and_die(run, step, *rest):
@@ -85,8 +82,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(clips, tmp_path, monk
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(trainer.Trainer, "_save", save_and_die)
-        train(clips, tmp_path / "killed", method, epochs=3)
-    model, run = train(clips, tmp_path / "killed", method, epochs=3)
+        train(clips, tmp_path / "killed", method, others=others, epochs=3)
+    model, run = train(clips, tmp_path / "killed", method, others=others, epochs=3)
     assert run.curve == whole.curve and run.best["epoch"] == whole.best["epoch"]
     for name, tensor in expected.state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name]), name

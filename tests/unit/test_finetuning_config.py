@@ -62,12 +62,22 @@ def test_settings_of_the_heads_do_not_train_it_anew():
         ({"tuned": "a"}, "tuned does not go with finetune"),
         ({"finetune": {"layers": 2}}, "finetune: layers has a meaning with method top alone"),
         ({"finetune": {"method": "top", "rank": 2}}, "finetune: rank has a meaning with method lora alone"),
+        (
+            {"head": "transformer", "normalise": "speaker"},
+            "beside finetune, normalise is of features averaged over time",
+        ),
+        ({"head": "transformer", "fusion": "attention"}, "attention looks at utterances averaged over time"),
         ({"encoder": "inner", "head": "transformer"}, r"encoders.inner.frames_layer is 6; set it to -1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(ablation, message):
     with pytest.raises(DataError, match=f"ablations: 'ft':? ?.*{message}"):
         resolve({"name": "ft", "finetune": {}} | ablation)
+
+
+def test_a_head_that_reads_averages_may_know_other_utterances_of_the_speaker():
+    made = resolve({"name": "ft", "finetune": {}, "normalise": "speaker", "enrolment": 5, "fusion": "attention"})["ft"]
+    assert (made.normalise, made.enrolment, made.attended, made.layer) == ("speaker", 5, 5, -1)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,10 @@ from made_corpus import write_utterance
 from torch import nn
 from transformers import HubertConfig, HubertModel
 
+from ser.config.ablation import Ablation
 from ser.files import sha256
 from ser.finetuning.joint_model import JointModel
+from ser.finetuning.memory_bank import make_banks
 from ser.finetuning.task import Clip, FineTuning
 from ser.optimisation.trainer import Trainer, make_accelerator
 
@@ -27,7 +29,11 @@ SETTINGS = {
     **{"gradient_checkpointing": False, "checkpoint_steps": 100, "seed": 1, "accumulate": 1},
 }
 METHODS = [{"method": "whole"}, {"method": "top", "layers": 1}]
-STEPS = [(METHODS[0], "last"), ({"method": "lora", "rank": 2}, "frames")]  # method, what the head reads
+STEPS = [  # method, what the head reads, and how it is normalised
+    (METHODS[0], "last", None),
+    (METHODS[0], "last", "speaker"),
+    ({"method": "lora", "rank": 2}, "frames", None),
+]
 
 
 class Head(nn.Module):
@@ -56,12 +62,14 @@ def clips(tmp_path_factory):
             path = folder / f"{split}{number}.wav"
             write_utterance(path, labels, 0.5, seed=number, seconds=seconds)
             mfcc = rng.standard_normal(13).astype(np.float32)
-            clip = Clip("s", str(path), sha256(path), seconds, labels[:2].astype(np.float32), speaker=mfcc)
+            clip = Clip(
+                f"u{number}", "s", str(path), sha256(path), seconds, labels[:2].astype(np.float32), speaker=mfcc
+            )
             clips[split].append(clip)
     return clips
 
 
-def make_task(clips, method=METHODS[0], reads="last", memory=0.0):
+def make_task(clips, method=METHODS[0], reads="last", normalise=None, memory=0.0):
     AcceleratorState._reset_state(True)
     torch.manual_seed(0)
     config = HubertConfig(
@@ -71,12 +79,15 @@ def make_task(clips, method=METHODS[0], reads="last", memory=0.0):
     )
     settings = SETTINGS | method
     model = JointModel(HubertModel(config), Head(reads == "frames"), settings, reads)
-    return FineTuning(model, clips, settings, AUDIO, True, TARGETS, make_accelerator("cpu", "float32"), memory)
+    accelerator = make_accelerator("cpu", "float32")
+    banks = make_banks(Ablation("e", layer=-1, normalise=normalise), clips, config, 1)
+    return FineTuning(model, clips, settings, AUDIO, True, TARGETS, accelerator, memory, banks)
 
 
-def take_step(clips, method, reads):
+def take_step(clips, method, reads, normalise):
     """The gradients of the first step, and the sums over a validation split, of this process."""
-    task = make_task(clips, method, reads)
+    task = make_task(clips, method, reads, normalise)
+    task.measure_features()
     task.model.train()
     torch.manual_seed(5 + task.accelerator.process_index)
     plan = task.plan(0)

@@ -158,7 +158,7 @@ def test_fine_tuning_hears_the_part(recording, tmp_path):
     clips = _read_clips(given, SimpleNamespace(reads_speakers=False), ["valence"])
     assert [clip.content for clip in clips] == [u.content for u in parts]
     assert [clip.seconds for clip in clips] == pytest.approx([4, 1.25, 1.6, 1.9, 1.5])
-    cut = [Clip("s", u.path, u.sha256, 1.0, clip.labels) for u, clip in zip(files, clips, strict=True)]
+    cut = [Clip(u.utterance_id, "s", u.path, u.sha256, 1.0, clip.labels) for u, clip in zip(files, clips, strict=True)]
     plan = [np.arange(len(parts))]
     heard, expected = (Waves(each, plan, 1.3, AUDIO, True)[0]["waves"] for each in (clips, cut))
     for one, other in zip(heard, expected, strict=True):

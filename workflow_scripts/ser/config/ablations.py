@@ -63,12 +63,11 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
 def _resolve_others(settings: dict, where: str) -> dict:
     """The settings by which an ablation uses other utterances of the speaker; None for what does not apply."""
     normalised, attends = settings["normalise"] != "none", settings["fusion"] == "attention"
-    for key in ("normalise", "attention"):
-        if settings.get("finetune") is not None and {"normalise": normalised, "attention": attends}[key]:
-            raise DataError(
-                f"{where}: {key} does not go with finetune, whose features change with each step; fine-tune without "
-                "it, and name results/finetuned/ABLATION/seed-N as the base of an encoder in a config of its own"
-            )
+    if normalised and settings.get("finetune") is not None and settings["head"] == "transformer":
+        raise DataError(
+            f"{where}: beside finetune, normalise is of features averaged over time, not of frames: it goes with "
+            "head: mlp"
+        )
     if attends and settings["head"] == "transformer":
         raise DataError(f"{where}: attention looks at utterances averaged over time: it goes with head: mlp")
     if settings["enrolment"] and not normalised:

@@ -23,6 +23,7 @@ from ser.encoders.past import describe_audio, read_past
 from ser.files import DataError, read_json, sha256
 from ser.finetuning.joint_model import JointModel
 from ser.finetuning.keras_head import KerasHead
+from ser.finetuning.memory_bank import make_banks
 from ser.finetuning.methods import merge_adapters
 from ser.finetuning.speaker_table import Compared, SpeakerTable
 from ser.finetuning.task import Clip, FineTuning
@@ -150,6 +151,7 @@ def _finetune(
         recipe.targets,
         accelerator,
         memory_bytes / processes,
+        make_banks(ablation, clips, hubert.config, recipe.seed),
     )
     trainer = Trainer(
         task=task,
@@ -196,6 +198,7 @@ def _read_clips(files: Files, ablation: Ablation, targets: list[str]) -> list[Cl
             if row["utterance_id"] in rows:
                 clips.append(
                     Clip(
+                        row["utterance_id"],
                         row["speaker_id"],
                         row["path"],
                         row["sha256"],

@@ -15,6 +15,7 @@ from ser.files import DataError
 from ser.finetuning.gradient_caching import backpropagate, split_parts
 from ser.finetuning.joint_model import JointModel, Part
 from ser.finetuning.loss import SUMS, ccc_loss, ccc_of_sums, sum_moments
+from ser.finetuning.memory_bank import MemoryBank
 from ser.formats.manifest import name_content
 
 WORKERS = {"cpu": 1, "cuda": 4}  # processes that decode the next batches
@@ -24,6 +25,7 @@ WORKERS = {"cpu": 1, "cuda": 4}  # processes that decode the next batches
 class Clip:
     """An utterance to train on, or to choose an epoch by."""
 
+    utterance_id: str
     speaker_id: str
     path: str
     sha256: str
@@ -66,7 +68,8 @@ class Waves(Dataset):
         return len(self.plan)
 
     def __getitem__(self, number: int) -> dict:
-        return {"rows": self.plan[number], "waves": [self._read(self.clips[row]) for row in self.plan[number]]}
+        rows = self.plan[number]
+        return {"number": number, "rows": rows, "waves": [self._read(self.clips[row]) for row in rows]}
 
     def _read(self, clip: Clip) -> torch.Tensor:
         try:
@@ -84,6 +87,9 @@ class FineTuning:
     Nothing before the first trained layer ever changes: what comes out there, of a split where it takes no more than
     what is left of `memory_bytes`, is computed once and held.
 
+    `banks` has one of each split for a head that knows other utterances of a speaker, else none. The training split's
+    becomes a part of the model's state: a killed run goes on with it.
+
     Its sums are the moments of labels and predictions of each target, then losses and their number.
     """
 
@@ -95,10 +101,17 @@ class FineTuning:
     targets: list[str]
     accelerator: Accelerator
     memory_bytes: float = 0
+    banks: dict[str, MemoryBank] = field(default_factory=dict)
     held: dict[str, list[Part]] = field(default_factory=dict)  # of a split, one for each clip
 
     name = "fine-tuning"
     goal = "ccc"
+
+    def __post_init__(self):
+        if self.banks:
+            self.model.add_module("bank", self.banks["train"])
+        for bank in self.banks.values():
+            bank.to(self.accelerator.device)
 
     @property
     def measures(self) -> list[str]:
@@ -137,14 +150,18 @@ class FineTuning:
         order = [row for group in groups for row in group]
         own = [self._stack([clips[row].labels for row in order])]
         own.append(self._stack([np.float32(clips[row].weight) for row in order]))
+        own.append(torch.as_tensor(batch["rows"])[order].to(self.accelerator.device))
         own += self._stack_speakers([parts[row] for row in order])
+        epoch = batch["number"] // len(self.plan(0))
 
         def finish(encoded: torch.Tensor) -> torch.Tensor:
             nonlocal sums
             if self.accelerator.num_processes > 1:  # the head sees the same there, and has to draw the same dropout
                 torch.manual_seed(seed - rank * 1009)
-            encoded, labels, weights, *speakers = self._gather([encoded, *own])
-            predictions = self._finish(encoded, speakers)
+            encoded, labels, weights, rows, *speakers = self._gather([encoded, *own])
+            if self.banks:
+                self.banks["train"].put(rows, encoded)
+            predictions = self._finish("train", rows, encoded, speakers, epoch)
             loss = ccc_loss(labels, predictions, weights)
             sums = self._count(labels, predictions, loss.detach())
             return loss
@@ -184,11 +201,16 @@ class FineTuning:
 
     @torch.no_grad()
     def measure_features(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of what the head reads, over the training split, as the encoder is now."""
+        """Mean and variance of what the head reads, over the training split, as the encoder is now; fills its bank."""
         self.model.eval()
-        count, total, squares = 0, 0.0, 0.0
-        for _, parts in self._visit("train"):
-            item = self._features(parts)
+        count, total, squares, bank = 0, 0.0, 0.0, self.banks.get("train")
+        items = ((rows, self._features(parts)) for rows, parts in self._visit("train"))
+        if bank:
+            for rows, item in items:
+                bank.put(rows, item["features"])
+            blocks = torch.arange(len(bank.features), device=self.accelerator.device).split(64)
+            items = ((rows, bank.look(rows, bank.features[rows])) for rows in blocks)
+        for _, item in items:
             x = item["features"]
             if "n_frames" in item:
                 x = torch.cat([row[:n] for row, n in zip(x, item["n_frames"][:, 0], strict=True)])
@@ -198,22 +220,34 @@ class FineTuning:
 
     def _predict(self, split: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Labels and predictions of this process's share of a split, batch by batch."""
-        for clips, parts in self._visit(split, shared=True):
-            predictions = self._finish(self._encode(parts), self._stack_speakers(parts))
-            yield self._stack([clip.labels for clip in clips]), predictions
+        encoded = (
+            (rows, self._encode(parts), self._stack_speakers(parts)) for rows, parts in self._visit(split, shared=True)
+        )
+        if split in self.banks:  # all utterances, before any is seen beside others
+            encoded, bank = list(encoded), self.banks[split]
+            bank.features.zero_()
+            for rows, features, _ in encoded:
+                bank.put(rows, features)
+            bank.features = self.accelerator.reduce(bank.features)  # each process has put its own
+        for rows, features, speakers in encoded:
+            labels = self._stack([self.clips[split][row].labels for row in rows])
+            yield labels, self._finish(split, rows, features, speakers)
 
     def _own(self, first: int, stop: int) -> range:
         """Of batches `first` to `stop` those of this process."""
         return range(first + self.accelerator.process_index, stop, self.accelerator.num_processes)
 
-    def _visit(self, split: str, shared: bool = False) -> Iterator[tuple[list[Clip], list[Part]]]:
-        """The utterances of a split, all or this process's share, in batches of like length that fit in memory."""
+    def _visit(self, split: str, shared: bool = False) -> Iterator[tuple[torch.Tensor, list[Part]]]:
+        """The rows and utterances of a split, all or this process's share, in batches of like length.
+
+        Each batch fits in memory.
+        """
         lengths = self._lengths(split)
         plan, held = [np.array(group) for group in split_parts(lengths, self._most)], {}
         numbers = self._own(0, len(plan)) if shared else range(len(plan))
         for batch in self._load(split, plan, numbers):
-            clips, parts = self._prepare(split, batch)
-            yield clips, parts
+            _, parts = self._prepare(split, batch)
+            yield torch.as_tensor(batch["rows"]).to(self.accelerator.device), parts
             size = sum(lengths) * parts[0].x[0].nbytes
             if split not in self.held and size <= self.memory_bytes:
                 held |= {row: part.to("cpu") for row, part in zip(batch["rows"].tolist(), parts, strict=True)}
@@ -233,7 +267,7 @@ class FineTuning:
 
     def _load(self, split: str, plan: list[np.ndarray], numbers: range) -> Iterator[dict]:
         if split in self.held:
-            return ({"rows": plan[number]} for number in numbers)
+            return ({"number": number, "rows": plan[number]} for number in numbers)
         waves = Waves(self.clips[split], plan, self.settings["crop_seconds"], self.audio, self.normalise)
         workers = WORKERS[self.accelerator.device.type]
         return iter(DataLoader(waves, None, sampler=numbers, num_workers=workers))
@@ -257,11 +291,22 @@ class FineTuning:
         item = self._features(parts)
         return self.model.head(item) if self.model.reads == "frames" else item["features"]
 
-    def _finish(self, encoded: torch.Tensor, speakers: list[torch.Tensor]) -> torch.Tensor:
-        """The predictions, (utterances, targets), of what was encoded: the head sees all of it at once."""
+    def _finish(
+        self,
+        split: str,
+        rows: torch.Tensor,
+        encoded: torch.Tensor,
+        speakers: list[torch.Tensor],
+        epoch: int | None = None,
+    ) -> torch.Tensor:
+        """The predictions, (utterances, targets), of what was encoded: the head sees all of it at once.
+
+        An `epoch` says that it is trained.
+        """
         if self.model.reads == "frames":
             return encoded
-        return self.model.head({"features": encoded} | ({"speaker": speakers[0]} if speakers else {}))
+        item = self.banks[split].look(rows, encoded, epoch) if split in self.banks else {"features": encoded}
+        return self.model.head(item | ({"speaker": speakers[0]} if speakers else {}))
 
     def _stack_speakers(self, parts: list[Part]) -> list[torch.Tensor]:
         """The averaged MFCCs, (utterances, 13), for a head that takes them beside what was encoded; else nothing."""

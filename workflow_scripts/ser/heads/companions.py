@@ -125,7 +125,7 @@ def order_utterances(utterance_ids: list[str]) -> list[str]:
 
 def fix_others(utterance_ids: list[str], speakers: list[str], k: int, permuted: bool) -> tuple[np.ndarray, np.ndarray]:
     """The rows of the K utterances that each one looks at, (N, K), and which of them there are, (N, K)."""
-    rows = _list_rows(utterance_ids, speakers, permuted)
+    rows = _list_rows(speakers, permuted)
     others, known = np.zeros((len(speakers), k), np.int32), np.zeros((len(speakers), k), np.float32)
     for own, donors in rows:
         first = sorted(donors, key=_rank_within(utterance_ids, donors).get)[: k + 1]
@@ -139,7 +139,7 @@ def draw_others(
     utterance_ids: list[str], speakers: list[str], k: int, permuted: bool, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `fix_others`, but drawn: K different utterances of the speaker, none of them the utterance itself."""
-    rows = _list_rows(utterance_ids, speakers, permuted)
+    rows = _list_rows(speakers, permuted)
     others, known = np.zeros((len(speakers), k), np.int32), np.zeros((len(speakers), k), np.float32)
     for own, donors in rows:
         circle = rng.permutation(donors)  # each looks at those that follow it
@@ -151,7 +151,17 @@ def draw_others(
     return others, known
 
 
-def _list_rows(utterance_ids: list[str], speakers: list[str], permuted: bool) -> list[tuple[list[int], list[int]]]:
+def list_companions(utterance_ids: list[str], speakers: list[str], ablation: Ablation) -> list[tuple[int, ...]]:
+    """Of each utterance the rows of those that it is normalised by."""
+    permuted = bool(ablation.permuted)
+    if ablation.enrolment:
+        rows = zip(*fix_others(utterance_ids, speakers, ablation.enrolment, permuted), strict=True)
+        return [tuple(others[known == 1].tolist()) or (row,) for row, (others, known) in enumerate(rows)]
+    found = {row: tuple(donors) for own, donors in _list_rows(speakers, permuted) for row in own}
+    return [found[row] for row in range(len(speakers))]
+
+
+def _list_rows(speakers: list[str], permuted: bool) -> list[tuple[list[int], list[int]]]:
     """Of each speaker its rows, and those of the speaker whose utterances it knows."""
     rows: dict[str, list[int]] = defaultdict(list)
     for row, speaker in enumerate(speakers):
