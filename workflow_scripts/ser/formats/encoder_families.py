@@ -7,7 +7,7 @@ channels), in where the norms of the Transformer stand, and in how it is told po
     do_stable_layer_norm  pre-norm layers (large shapes); data2vec-audio has none
     conv_pos_batch_norm   (HuBERT) batch norm before the convolution that tells positions, for weight norm in it
     conv_pos_kernel_size  (data2vec-audio) a stack of convolutions tells positions
-    adapter_attn_dim      (MMS, pre-norm shapes alone) a small layer after each one, of the language that it was saved for
+    adapter_attn_dim      (MMS, pre-norm shapes) a small layer after each one, of the language it was saved for
     num_buckets           (WavLM) a relative position bias in every attention, gated by what attends
 """
 
