@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -127,6 +128,10 @@ class FineTuning:
         batches = plan_batches(len(self.clips["train"]), self.settings["batch_size"], rng)
         return [part for batch in batches for part in np.array_split(batch, self.accelerator.num_processes)]
 
+    @cached_property
+    def _batches_an_epoch(self) -> int:
+        return len(self.plan(0))
+
     def load(self, plan: list[np.ndarray], first: int, stop: int) -> Iterator[dict]:
         return self._load("train", plan, self._own(first, stop))
 
@@ -152,7 +157,7 @@ class FineTuning:
         own.append(self._stack([np.float32(clips[row].weight) for row in order]))
         own.append(torch.as_tensor(batch["rows"])[order].to(self.accelerator.device))
         own += self._stack_speakers([parts[row] for row in order])
-        epoch = batch["number"] // len(self.plan(0))
+        epoch = batch["number"] // self._batches_an_epoch
 
         def finish(encoded: torch.Tensor) -> torch.Tensor:
             nonlocal sums
