@@ -90,8 +90,10 @@ def test_vectors_that_make_no_sense_are_named(pytestconfig, given, fault):
         ({"speaker": "v"}, "speaker is 'v' but fusion is 'none'"),
         ({"speaker": "v", "fusion": "attention"}, "attention looks at utterances, and goes with speaker: none"),
         ({"fusion": "attention", "head": "transformer"}, "attention looks at utterances averaged over time"),
-        ({"fusion": "attention", "finetune": {}}, "attention does not go with finetune"),
-        ({"normalise": "speaker", "finetune": {}}, "normalise does not go with finetune"),
+        (
+            {"normalise": "speaker", "head": "transformer", "finetune": {}},
+            "beside finetune, normalise is of features averaged over time",
+        ),
         ({"normalise": "speaker", "enrolment": 4}, "the spread of fewer than 5 utterances is mostly chance"),
         ({"enrolment": 4}, "enrolment is of normalise, which is none"),
         ({"permuted": True}, "permuted is the control of normalise and attention"),
