@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from ser.audio.frames import FRAMES_A_SECOND, HOP, WINDOW
-from ser.encoders.positions import ConvolutionalPositions, attend, gate, spread_bias
+from ser.encoders.positions import ConvolutionalPositions, attend, attend_by_head, gate, spread_bias
 from ser.encoders.precision import resolve_precision
 from ser.encoders.products import Linear, Norm, unfold
 from ser.files import DataError, check_digests, read_json
@@ -306,8 +306,13 @@ class Encoder:
         heads = self.config["num_attention_heads"]
         qkv = layer["qkv"](x).view(len(x), 3, heads, -1)
         gates = gate(x.float().view(len(x), heads, -1), *layer["gate"]) if "gate" in layer else x[:, :0]
+        by_head = x.dtype == torch.bfloat16 and not x.is_cuda
         mixed = []
         for part, own, bias in zip(qkv.split(lengths), gates.split(lengths), biases, strict=True):
+            if by_head:
+                y = attend_by_head(*part.permute(1, 2, 0, 3), own.T, bias)
+                mixed.append(y.transpose(0, 1).flatten(1))
+                continue
             q, k, v = part.permute(1, 2, 0, 3)[:, None]  # (1, heads, frames, head width) each
             y = F.scaled_dot_product_attention(q, k, v) if bias is None else attend(q, k, v, own.T[None], bias)
             mixed.append(y[0].transpose(0, 1).flatten(1))

@@ -31,7 +31,13 @@ class Linear:
 
 
 class Convolution:
-    """Over time, (time, in) -> (time', out): channels last in memory; on a CPU by oneDNN, as `Linear`."""
+    """Over time, padded, (time, in) -> (time, out): channels last in memory; on a CPU by oneDNN, as `Linear`.
+
+    What a kernel is built for is kept by shape, and building one takes longer than running it: lengths are rounded up
+    to a multiple of `STEP`, by zeros as of the padding, so that few shapes are met.
+    """
+
+    STEP = 64
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, like: torch.Tensor, padding: int, groups: int):
         # (out, in / groups, 1, kernel): 2-D over (1, time), because torch knows channels-last for 2-D
@@ -45,6 +51,8 @@ class Convolution:
             )
 
     def __call__(self, x: torch.Tensor, gelu: bool = False) -> torch.Tensor:
+        length = len(x)
+        x = F.pad(x, (0, 0, 0, -length % self.STEP))
         x = x.T[None, :, None]  # (1, in, 1, time)
         if self.onednn:
             window = self.padding, [1, 1], [1, 1], self.groups
@@ -52,7 +60,7 @@ class Convolution:
         else:
             x = F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
             x = F.gelu(x) if gelu else x
-        return x[0, :, 0].T
+        return x[0, :, 0].T[:length]  # an even kernel makes a frame too many
 
 
 class Norm:
