@@ -4,11 +4,12 @@
                                [--threads 2]
 
 The script is librosa.load and transformers, one file at a time, all hidden states averaged over time. Both read the
-same WAV files (3 to 11 s, made up: content does not change the time) by turns, weights loaded beforehand; medians of
-the repetitions. FLOPs are the model's own, from its configuration and the number of frames. The limit is the fastest
-product of two 2048 x 2048 matrices in the same run and precision, by torch itself or by oneDNN. With `--precision
-bfloat16` both compute in it; a processor without instructions for it (AVX512-BF16, AMX) is told so, and there the
-figures say nothing. `--family all` measures each, one line.
+same WAV files (3 to 11 s, made up: content does not change the time) by turns, weights loaded beforehand; each
+repetition on files of its own, because kernels are built for a length and kept for some dozens, and a corpus has more.
+FLOPs are the model's own, from its configuration and the number of frames. The limit is the fastest product of two
+2048 x 2048 matrices in the same run and precision, by torch itself or by oneDNN. With `--precision bfloat16` both
+compute in it; a processor without instructions for it (AVX512-BF16, AMX) is told so, and there the figures say nothing.
+`--family all` measures each, one line.
 
 On a machine that others use too, `--threads 1` counts this process's processor seconds, which they do not change.
 """
@@ -69,17 +70,17 @@ def make_base(family: str, shape: str, folder: Path) -> None:
     transformers.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
 
 
-def make_shard(folder: Path, seconds: float) -> list[Path]:
+def make_shard(folder: Path, number: int, seconds: float) -> list[Path]:
     """WAV files of 3 to 11 s that make up about so many seconds, and their manifest."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(number)
     rows, total = [], 0.0
     while total < seconds:
         duration = rng.uniform(3, 11)
-        path = folder / f"{len(rows):04d}.wav"
+        path = folder / f"{number}-{len(rows):04d}.wav"
         soundfile.write(path, rng.normal(0, 0.1, int(duration * 16_000)), 16_000)
         rows.append((path.name, path, "speaker", sha256(path)))
         total += duration
-    (folder / "shard.csv").write_text(format_rows(manifest.COLUMNS, rows))
+    (folder / f"shard-{number}.csv").write_text(format_rows(manifest.COLUMNS, rows))
     return [Path(row[1]) for row in rows]
 
 
@@ -137,9 +138,9 @@ def measure(
         make_base(family, shape, folder / "base")
         pretrained.prepare(str(folder / "base"), None, folder / "encoder")
         config = read_json(folder / "encoder/config.json")
-        paths = make_shard(folder, seconds)
-        samples = [soundfile.info(path).frames for path in paths]
-        hours, flops = sum(samples) / 16_000 / 3600, sum(count_flops(config, n) for n in samples)
+        shards = [make_shard(folder, number, seconds) for number in range(repetitions)]
+        samples = [soundfile.info(path).frames for paths in shards for path in paths]
+        hours, flops = sum(samples) / 16_000 / 3600, sum(count_flops(config, n) for n in samples)  # of all repetitions
 
         extractor = AutoFeatureExtractor.from_pretrained(folder / "encoder")
         model = AutoModel.from_pretrained(folder / "encoder", dtype=dtype).eval()
@@ -147,9 +148,9 @@ def measure(
         ours = Encoder(folder / "encoder", "cpu", threads, precision)
         engine.Encoder = lambda *_: ours  # weights are loaded beforehand here, as they are for the script
 
-        def run_script() -> list[np.ndarray]:
+        def run_script(number: int) -> list[np.ndarray]:
             results = []
-            for path in paths:
+            for path in shards[number]:
                 wave, _ = librosa.load(path, sr=16_000)
                 with torch.no_grad():
                     values = extractor(wave, sampling_rate=16_000, return_tensors="pt").input_values.to(dtype)
@@ -157,47 +158,48 @@ def measure(
                 results.append(torch.stack([state[0].float().mean(0) for state in states]).numpy())
             return results
 
-        def run_ours() -> list[np.ndarray]:
+        def run_ours(number: int) -> list[np.ndarray]:
             outputs = folder / "pooled.tfrecord", folder / "frames.tfrecord"
             options = {"frames_layer": 1, "dtype": "float16", "device": "cpu", "threads": threads, "audio": AUDIO}
             options["precision"] = precision
             embed.embed_shard(
-                folder / "shard.csv", folder / "encoder", *outputs, reuse_dir=None, fingerprint="", **options
+                folder / f"shard-{number}.csv", folder / "encoder", *outputs, reuse_dir=None, fingerprint="", **options
             )
             return [record.embedding for record in tfrecord.read(outputs[0])]
 
-        librosa.load(paths[0], sr=16_000)
+        librosa.load(shards[0][0], sr=16_000)
         ours.embed([np.ones(16_000, np.float32)])
-        peaks, times, difference = {}, {run_script: [], run_ours: []}, 0.0
-        for _ in range(repetitions):
+        peaks, times, difference = {}, {run_script: 0.0, run_ours: 0.0}, 0.0
+        for number in range(repetitions):
             for library, peak in measure_peaks(clock, dtype).items():
                 peaks[library] = max(peak, peaks.get(library, 0))
             results = []
             for run in times:
                 start = clock()
-                results.append(run())
-                times[run].append(clock() - start)
+                results.append(run(number))
+                times[run] += clock() - start
             difference = max(abs(a - b.astype(np.float32)).max() for a, b in zip(*results, strict=True))
-        speed = {run: flops / median(values) for run, values in times.items()}
+        speed = {run: flops / total for run, total in times.items()}
         limit = max(peaks.values())
-        size = {kind: (folder / f"{kind}.tfrecord").stat().st_size / hours for kind in ("pooled", "frames")}
+        last = sum(soundfile.info(path).frames for path in shards[-1]) / 16_000 / 3600
+        size = {kind: (folder / f"{kind}.tfrecord").stat().st_size / last for kind in ("pooled", "frames")}
         whole = (config["num_hidden_layers"] + 1) * config["hidden_size"] * 4 * 50 * 3600
 
         if brief:
-            x, real = [flops / speed[run] for run in times], hours * 3600
+            script, shard = times.values()
             print(
-                f"{family}-{shape}, {precision}: script {real / x[0]:.1f} x real time, embed_shard {real / x[1]:.1f}, "
-                f"{x[0] / x[1]:.2f} times as fast; {speed[run_ours] / limit:.2f} of the product's {limit / 1e9:.0f} "
-                f"GFLOP/s; max. difference {difference:.1e}"
+                f"{family}-{shape}, {precision}: script {hours * 3600 / script:.1f} x real time, embed_shard "
+                f"{hours * 3600 / shard:.1f}, {script / shard:.2f} times as fast; {speed[run_ours] / limit:.2f} "
+                f"of the product's {limit / 1e9:.0f} GFLOP/s; max. difference {difference:.1e}"
             )
             return
-        print(f"{family}-{shape}, {precision}, {threads} threads, {len(paths)} files, ", end="")
+        print(f"{family}-{shape}, {precision}, {threads} threads, {len(samples)} files, ", end="")
         print(f"{hours * 3600:.0f} s of audio, {flops / hours / 3600 / 1e9:.1f} GFLOP/s of audio")
         for library, peak in peaks.items():
             print(f"matrix product, {library:<24}{peak / 1e9:8.0f} GFLOP/s")
         for title, run in {"librosa and transformers": run_script, "embed_shard": run_ours}.items():
             print(
-                f"{title:<40}{speed[run] / 1e9:8.0f} GFLOP/s {hours * 3600 / median(times[run]):6.1f} x real time, "
+                f"{title:<40}{speed[run] / 1e9:8.0f} GFLOP/s {hours * 3600 / times[run]:6.1f} x real time, "
                 f"{speed[run] / limit:.2f} of the limit, {speed[run] / peaks['torch']:.2f} of torch's own product"
             )
         print(f"embed_shard against the script: {speed[run_ours] / speed[run_script]:.2f} times as fast, ", end="")

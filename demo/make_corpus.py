@@ -134,21 +134,21 @@ def draw_speaker(name: str, split: str, family: int, rng: random.Random) -> Spea
     )
 
 
-def draw_speakers(rng: random.Random) -> list[Speaker]:
+def draw_speakers(splits: dict[str, int], rng: random.Random) -> list[Speaker]:
     """Speakers of every split, the families dealt out in turn, under names that tell neither family nor split."""
-    places = [(split, i % N_FAMILIES) for split, n in SPLITS.items() for i in range(n)]
+    places = [(split, i % N_FAMILIES) for split, n in splits.items() for i in range(n)]
     rng.shuffle(places)
     return [draw_speaker(f"spk{i:02d}", split, family, rng) for i, (split, family) in enumerate(places, 1)]
 
 
-def draw_labels(speaker: Speaker, rng: random.Random) -> list[dict[str, float]]:
+def draw_labels(speaker: Speaker, n: int, rng: random.Random) -> list[dict[str, float]]:
     """Labels of one speaker: normal quantiles in random order, mildly correlated, then the speaker's mean and spread.
 
     Quantiles and not plain draws: with a dozen utterances, the drawn mean would miss the planted one by a third of a
     standard deviation.
     """
-    quantiles = [NormalDist().inv_cdf((i + 0.5) / N_UTTERANCES) for i in range(N_UTTERANCES)]
-    z = np.array([rng.sample(quantiles, N_UTTERANCES) for _ in TARGETS])
+    quantiles = [NormalDist().inv_cdf((i + 0.5) / n) for i in range(n)]
+    z = np.array([rng.sample(quantiles, n) for _ in TARGETS])
     valence, arousal, dominance = range(3)
     z[dominance] = 0.4 * z[arousal] + 0.9 * z[dominance]
     z[valence] = 0.15 * z[dominance] + z[valence]
@@ -158,7 +158,7 @@ def draw_labels(speaker: Speaker, rng: random.Random) -> list[dict[str, float]]:
             t: round(float(np.clip(speaker.mean[t] + speaker.spread[t] * z[j, i], 1, 7)), 2)
             for j, t in enumerate(TARGETS)
         }
-        for i in range(N_UTTERANCES)
+        for i in range(n)
     ]
 
 
@@ -257,10 +257,10 @@ def set_level(samples: np.ndarray, level_db: float) -> np.ndarray:
     return (np.round(samples * 32768 / step) * step).astype(np.int16)
 
 
-def make_corpus(folder: Path) -> None:
+def make_corpus(folder: Path, n_training: int, n_utterances: int) -> None:
     """Writes `audio/*.flac` and `labels.csv` into `folder`; audio files of an earlier run are replaced."""
     rng = random.Random(SEED)
-    speakers = draw_speakers(rng)
+    speakers = draw_speakers(SPLITS | {"train": n_training}, rng)
     rows = []
     folder.mkdir(parents=True, exist_ok=True)
     # Made aside and moved in at the end: whoever reads the corpus meanwhile finds the earlier one whole.
@@ -270,7 +270,7 @@ def make_corpus(folder: Path) -> None:
         prepare_espeak(espeak)
         for speaker in speakers:
             queue = rng.sample(SENTENCES, len(SENTENCES))
-            for number, labels in enumerate(draw_labels(speaker, rng), 1):
+            for number, labels in enumerate(draw_labels(speaker, n_utterances, rng), 1):
                 cues = draw_cues(speaker, labels, rng)
                 today = stray(speaker, rng)
                 voice = describe_voice(today, cues)
@@ -309,4 +309,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--output", type=Path, default=Path(__file__).parent, help="folder for audio/ and labels.csv (default: demo/)"
     )
-    make_corpus(parser.parse_args().output)
+    parser.add_argument("--training-speakers", type=int, default=SPLITS["train"], help="default: %(default)s")
+    parser.add_argument("--utterances", type=int, default=N_UTTERANCES, help="of each speaker (default: %(default)s)")
+    options = parser.parse_args()
+    make_corpus(options.output, options.training_speakers, options.utterances)

@@ -13,7 +13,7 @@ from transformers import Wav2Vec2FeatureExtractor
 from ser.encoders import engine, pretrained
 from ser.encoders.engine import Encoder
 from ser.encoders.past import Past
-from ser.encoders.positions import spread_bias
+from ser.encoders.positions import attend, attend_by_head, spread_bias
 from ser.files import DataError, read_json
 from ser.formats.encoder_families import FAMILIES
 
@@ -97,6 +97,21 @@ def test_a_bias_in_parts_is_that_of_the_whole(tmp_path, monkeypatch):
     models = make(tmp_path, "wavlm", **TINY | OWN["wavlm"])
     monkeypatch.setattr("ser.encoders.positions.BIAS_NUMBERS", 4 * 49 * 10)
     assert compare(tmp_path, models, [16_000, 400], layer=2) < 2e-5
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_attention_by_head_is_attention(biased):
+    q, k, v = torch.randn(3, 4, 37, 8, generator=torch.Generator().manual_seed(0))
+    gates, bias = torch.rand(4, 37), spread_bias(torch.randn(32, 4), 37, 40) if biased else None
+    expected = (
+        attend(q[None], k[None], v[None], gates[None], bias)
+        if biased
+        else torch.nn.functional.scaled_dot_product_attention(q[None], k[None], v[None])
+    )
+    torch.testing.assert_close(attend_by_head(q, k, v, gates, bias), expected[0])
+    rounded = attend_by_head(q.bfloat16(), k.bfloat16(), v.bfloat16(), gates, bias)
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), expected[0], rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("kind", ["wavlm", "data2vec-audio"])

@@ -87,13 +87,14 @@ def attend(
 
 
 def attend_by_head(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gates: torch.Tensor | None = None, bias: torch.Tensor | None = None
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gates: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
     """Attention of one utterance, a head at a time: (heads, frames, head width) -> the same.
 
-    `gates`, (heads, frames), and `bias` are WavLM's, as in `attend`. For bfloat16 on a CPU, where torch's fused kernel
-    reaches a quarter of the matrix product's speed: the products are bfloat16's, a softmax computes in float32 whatever
-    the type of its numbers, and a head's (frames, frames) scores stay in the cache.
+    `gates`, (heads, frames), and `bias` are WavLM's, as in `attend`; `bias` is None for the other families. This
+    is for bfloat16 on a CPU, where torch's fused kernel reaches a quarter of the matrix product's speed: the products
+    are bfloat16's, a softmax computes in float32 whatever the type of its numbers, and a head's scores, (frames,
+    frames), stay in the cache.
     """
     mixed, q = torch.empty_like(q), q * q.shape[-1] ** -0.5
     if bias is not None:
