@@ -179,6 +179,7 @@ rule adapt_encoder:
         "results/benchmarks/adapt_encoder/{encoder}.tsv"
     wildcard_constraints:
         encoder=one_of(ADAPTED_ENCODERS),
+    priority: 1  # the longest way to the table leads through here
     conda:
         "../envs/adaptation.yaml"
     threads: lambda wildcards: ENCODERS[wildcards.encoder]["pretraining"]["threads"]

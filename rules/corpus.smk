@@ -86,7 +86,7 @@ rule describe_corpus:
         "results/logs/describe_corpus.log",
     benchmark:
         "results/benchmarks/describe_corpus.tsv"
-    priority: 1
+    priority: 2
     conda:
         "../envs/audio.yaml"
     resources:
@@ -111,7 +111,7 @@ rule check_audio:
         "results/logs/check_audio.log",
     benchmark:
         "results/benchmarks/check_audio.tsv"
-    priority: 1
+    priority: 2
     conda:
         "../envs/audio.yaml"
     resources:

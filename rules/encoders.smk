@@ -36,7 +36,7 @@ rule prepare_encoder:
         "results/benchmarks/prepare_encoder/{encoder}.tsv"
     wildcard_constraints:
         encoder=one_of(set(ENCODERS) - ADAPTED_ENCODERS),
-    priority: 1  # what cannot be used is to be known before hours of other work
+    priority: 2  # what cannot be used is to be known before hours of other work
     conda:
         "../envs/encoder.yaml"
     resources:
@@ -143,6 +143,7 @@ rule summarise_embeddings:
         "results/benchmarks/summarise_embeddings/{encoder}/{split}.tsv"
     wildcard_constraints:
         encoder=one_of(ENCODERS),
+    priority: 1  # what adapts an encoder waits for it
     conda:
         "../envs/evaluation.yaml"
     resources:

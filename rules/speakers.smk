@@ -21,7 +21,7 @@ rule measure_audio:
         "results/logs/measure_audio/{split}/shard-{shard}.log",
     benchmark:
         "results/benchmarks/measure_audio/{split}/shard-{shard}.tsv"
-    priority: 1  # what cannot be used is known before the long jobs
+    priority: 2  # what cannot be used is known before the long jobs
     conda:
         "../envs/audio.yaml"
     resources:
