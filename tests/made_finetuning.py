@@ -19,7 +19,7 @@ SETTINGS = {
     **{"method": "whole", "epochs": 2, "patience": 2, "batch_size": 10, "learning_rate": 1e-3},
     **{"head_learning_rate": 1e-2, "weight_decay": 1e-4, "warmup": 0.0, "clip": 1, "dropout": 0.1, "crop_seconds": 5.0},
     **{"micro_batch_seconds": 2, "gradient_checkpointing": False, "precision": "float32", "threads": 1},
-    **{"checkpoint_steps": 1, "gpus": 1},
+    **{"checkpoint_steps": 1, "gpus": 1, "decay": False},
 }
 TRANSFORMER = {"width": 8, "layers": 1, "attention_heads": 2, "feed_forward": 8, "max_frames": 20}
 CASES = {
