@@ -1,9 +1,11 @@
-"""Print the tables of docs/speakers.md: each ablation against the baseline, and against its control, NAME-permuted.
+"""Print the tables of docs/speakers.md: each ablation against the baseline, and against its control, NAME-permuted;
+then the baseline calibrated by each method, against itself uncalibrated and against random neighbours (random_k).
 
     python studies/speakers_controls.py runs/speakers/results [--split test]
 
 A-CCC, means over seeds; differences are paired by speaker, with 95 % intervals over new speakers and seeds where there
-are six test speakers or more, as in `ablation_table.csv`. p values are adjusted by Holm for all rows of a column.
+are six test speakers or more, as in `ablation_table.csv`. p values are adjusted by Holm for all rows and targets of a
+comparison.
 """
 
 import argparse
@@ -13,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
-from ser.evaluation.cells import Cell, find_predicted, measure, read_calibrated
+from ser.config.calibration_methods import Method
+from ser.evaluation.cells import Cell, build_calibrated, find_predicted, measure, read_calibrated
 from ser.evaluation.scoring import score_cell
 from ser.formats.utterances import find_runs, read_labels
 from ser.statistics.moments import Policy
@@ -30,46 +33,62 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", default=["valence", "arousal", "dominance"])
     parser.add_argument("--baseline", default="baseline")
     options = parser.parse_args()
-    print("\n".join(format_table(*compare(options.results, options.split, options.targets, options.baseline))))
-
-
-def compare(results: Path, split: str, targets: list[str], baseline: str) -> tuple[list[str], dict]:
-    """The ablations, and by (ablation, target) the rows against nothing, the baseline and the control."""
-    runs = find_runs(sorted((results / "calibrated").glob(f"*/seed-*/{split}.parquet")))
-    labels = read_labels(results / f"labels/{split}.parquet", targets)
+    baseline, targets = options.baseline, options.targets
+    runs = find_runs(sorted((options.results / "calibrated").glob(f"*/seed-*/{options.split}.parquet")))
+    labels = read_labels(options.results / f"labels/{options.split}.parquet", targets)
     labels = labels.take(find_predicted(min(path for (name, *_), path in runs.items() if name == baseline), labels))
-    names = sorted({name for name, *_ in runs}, key=lambda name: (name != baseline, name))
-    moments = {}
-    for name in names:
-        own = [read_calibrated(path, labels) for (ablation, *_), path in sorted(runs.items()) if ablation == name]
-        moments |= {(name, t): (measure(labels, own, "none", t), len(own)) for t in range(len(targets))}
+    seeds: dict[str, list] = {}
+    for (name, *_), path in sorted(runs.items()):
+        seeds.setdefault(name, []).append(read_calibrated(path, labels))
+
+    ablations = {
+        name: [measure(labels, own, "none", t) for t in range(len(targets))] for name, own in sorted(seeds.items())
+    }
+    others = ("baseline", lambda _: baseline), ("control", lambda name: f"{name}{CONTROL}")
+    print("\n".join(compare(ablations, targets, baseline, others, "none", len(seeds[baseline]))), end="\n\n")
+    calibrated = {"none": ablations[baseline]}
+    for name in sorted({name.partition("/")[0] for name in seeds[baseline][0]} - {"none"}):  # draws are NAME/NUMBER
+        calibrated[name] = [
+            build_calibrated(baseline, Method(name), t, labels, seeds[baseline], none).moments
+            for t, none in enumerate(ablations[baseline])
+        ]
+    others = ("none", lambda _: "none"), ("random", lambda _: "random_k")
+    print("\n".join(compare(calibrated, targets, "none", others, "calibrated", len(seeds[baseline]))))
+
+
+def compare(
+    moments: dict[str, list], targets: list[str], own: str, others: tuple, kind: str, n_seeds: int
+) -> list[str]:
+    """Markdown: a row for each name that is no control, and of each target the differences from two others."""
     rows = {}
-    for (name, t), (own, seeds) in moments.items():
-        for other in (baseline, f"{name}{CONTROL}"):
-            if other != name and (other, t) in moments:
-                cell = Cell(name, "none", t, own, moments[other, t][0], seeds)
-                rows[name, targets[t], "baseline" if other == baseline else "control"] = score_cell(cell, POLICY)
-        if name == baseline:
-            rows[name, targets[t], "own"] = score_cell(Cell(name, "none", t, own, None, seeds), POLICY)
-    for against in ("baseline", "control"):
-        tested = [row for key, row in rows.items() if key[2] == against and row.get("delta_a_ccc_p") is not None]
+    for what, find in others:
+        pairs = [(name, find(name)) for name in moments if name != own and find(name) in set(moments) - {name}]
+        for t in range(len(targets)):
+            for name, other in pairs:
+                rows[name, t, what] = score_cell(
+                    Cell(name, kind, t, moments[name][t], moments[other][t], n_seeds), POLICY
+                )
+        tested = [row for key, row in rows.items() if key[2] == what and row.get("delta_a_ccc_p") is not None]
         for row, p in zip(tested, adjust_holm(np.array([row["delta_a_ccc_p"] for row in tested])), strict=True):
             row["p_adjusted"] = p
-    return names, rows
-
-
-def format_table(names: list[str], rows: dict) -> list[str]:
-    """Markdown: a row per ablation that is no control, and of each target the two differences."""
-    targets = list(dict.fromkeys(target for _, target, _ in rows))
-    lines = ["| | " + " | ".join(f"{target}: − baseline | − control" for target in targets) + " |"]
-    lines.append("|---" * (1 + 2 * len(targets)) + "|")
-    own = [rows[names[0], target, "own"]["a_ccc"] for target in targets]
-    lines.append(f"| {names[0]} (A-CCC itself) | " + " | ".join(f"{value:.3f} |" for value in own) + " |")
-    for name in names[1:]:
-        if not name.endswith(CONTROL):
-            cells = [rows.get((name, target, what)) for target in targets for what in ("baseline", "control")]
-            lines.append(f"| {name} | " + " | ".join(map(format_delta, cells)) + " |")
-    return lines
+    first, second = (what for what, _ in others)
+    itself = [
+        score_cell(Cell(own, "none", t, moments[own][t], None, n_seeds), POLICY)["a_ccc"] for t in range(len(targets))
+    ]
+    return [
+        "| | " + " | ".join(f"{target}: − {first} | − {second}" for target in targets) + " |",
+        "|---" * (1 + 2 * len(targets)) + "|",
+        f"| {own} (A-CCC itself) | " + " | ".join(f"{value:.3f} |" for value in itself) + " |",
+        *(
+            f"| {name} | "
+            + " | ".join(
+                format_delta(rows.get((name, t, what))) for t in range(len(targets)) for what in (first, second)
+            )
+            + " |"
+            for name in moments
+            if name != own and (kind != "none" or not name.endswith(CONTROL))
+        ),
+    ]
 
 
 def format_delta(row: dict | None) -> str:

@@ -212,3 +212,11 @@ def test_a_backend_of_the_user_s_environment_does_not_count(tmp_path, module, ba
         [sys.executable, "-c", f"import ser.{module}"], capture_output=True, text=True, env=environment, check=True
     )
     assert done.stdout.strip() == backend
+
+
+def test_whether_there_is_a_gpu_is_not_asked_of_cuda_before_processes_are_forked():
+    """Once CUDA itself was asked, it works in no process forked later; Keras asks when it is imported."""
+    script = "import ser.lean_torch_keras, keras, torch; print(torch.cuda._nvml_based_avail())"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow_scripts")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == "True"

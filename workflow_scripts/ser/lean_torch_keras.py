@@ -23,6 +23,8 @@ class WithoutTensorFlow(PathFinder):
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutTensorFlow
 os.environ["KERAS_BACKEND"] = "torch"
+# Keras asks torch for a GPU. Asked of CUDA itself, none would work in the processes that several GPUs are given.
+os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
 
 import torch  # noqa: E402, F401 - before Keras
 
