@@ -63,10 +63,9 @@ def expect_saved(model, kind, folder):
     (wave,) = speech_like(9_000)
     with torch.no_grad():
         expected, given = (m.eval()(torch.from_numpy(wave)[None], output_hidden_states=True) for m in (model, own))
+    # the output, [0], comes after a pre-norm shape's last norm
     for one, other in zip((*expected.hidden_states, expected[0]), (*given.hidden_states, given[0]), strict=True):
-        torch.testing.assert_close(
-            other, one, atol=1e-6, rtol=0
-        )  # the output, [0], is after a pre-norm shape's last norm
+        torch.testing.assert_close(other, one, atol=1e-6, rtol=0)
     got = Encoder(folder, "cpu", 1).hidden_states(wave)
     np.testing.assert_allclose(got, torch.cat(given.hidden_states), atol=3e-5)  # tiny: few roundings
 
