@@ -24,6 +24,7 @@ SETTINGS = {
 TRANSFORMER = {"width": 8, "layers": 1, "attention_heads": 2, "feed_forward": 8, "max_frames": 20}
 CASES = {
     "mlp": {"layer": -1},
+    "raw": {"layer": -1},
     "layers": {"layer": "weighted", "speaker": "mfcc", "fusion": "sum"},
     "frames": {"head": "transformer", "units": TRANSFORMER},
     "papt": {"layer": -1},
@@ -58,7 +59,7 @@ def tune(folder: Path, name: str, **changes) -> None:
     from ser.finetuning.speaker_table import Compared
 
     out = folder / name
-    base = folder / ("papt_base" if name in ("papt", "vectors") else "base")
+    base = folder / {"papt": "papt_base", "vectors": "papt_base", "raw": "raw_base"}.get(name, "base")
     files = {
         split: Files(
             facts=[str(folder / f"{split}-facts.parquet")],
@@ -138,6 +139,10 @@ def make_inputs(folder: Path) -> None:
     origin = {"base": "made", "weights": "pretrained", "adaptation": "none"}
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
     pretrained.save(HubertModel(config), extractor, folder / "base", Past(("before",), frozenset()), **origin)
+    # hears audio as it is; a front with biases, and no norm over time, tells how loud that is
+    raw = HubertConfig(**config.to_diff_dict() | {"feat_extract_norm": "layer", "conv_bias": True})
+    as_it_is = Wav2Vec2FeatureExtractor(do_normalize=False)
+    pretrained.save(HubertModel(raw), as_it_is, folder / "raw_base", Past(("before",), frozenset()), **origin)
     personalised = origin | {"adaptation": "papt", "position": "last"}
     pretrained.save(
         HubertModel(config), extractor, folder / "papt_base", Past(("before",), frozenset()), **personalised
