@@ -24,6 +24,7 @@ SETTINGS = {
 TRANSFORMER = {"width": 8, "layers": 1, "attention_heads": 2, "feed_forward": 8, "max_frames": 20}
 CASES = {
     "mlp": {"layer": -1},
+    "raw": {"layer": -1},
     "layers": {"layer": "weighted", "speaker": "mfcc", "fusion": "sum"},
     "frames": {"head": "transformer", "units": TRANSFORMER},
     "papt": {"layer": -1},
@@ -47,13 +48,18 @@ def ablation_of(name: str) -> Ablation:
 
 
 def tune(folder: Path, name: str, **changes) -> None:
-    """Fine-tune a case, and keep what the joint model predicts: `FOLDER/NAME/{encoder,model.keras,...}`."""
+    """Fine-tune a case: `FOLDER/NAME/{encoder,model.keras,...}`.
+
+    Beside it stands what the joint model predicts (`joint.npz`), and how far each of the head's weights went
+    (`moves.json`).
+    """
+    from ser.files import write_json
     from ser.finetuning import finetune as module
     from ser.finetuning.finetune import Files, Places, Recipe
     from ser.finetuning.speaker_table import Compared
 
     out = folder / name
-    base = folder / ("papt_base" if name in ("papt", "vectors") else "base")
+    base = folder / {"papt": "papt_base", "vectors": "papt_base", "raw": "raw_base"}.get(name, "base")
     files = {
         split: Files(
             facts=[str(folder / f"{split}-facts.parquet")],
@@ -67,7 +73,14 @@ def tune(folder: Path, name: str, **changes) -> None:
         changes["compared"] = Compared([str(folder / "means.parquet")], 2)
     recipe = Recipe(name, ablation_of(name), 1, TARGETS, AUDIO, "cpu", "")
     places = Places(out / "encoder", out / "model.keras", out / "history.csv", out / "state.pt", out / "tensorboard")
-    save = module._save
+    save, set_statistics, start = module._save, module._set_statistics, []
+
+    def list_weights(model):
+        return [(weight.path, weight.numpy().copy()) for weight in model.head.keras.trainable_weights]
+
+    def note_and_set(model, *rest):
+        start.extend(list_weights(model))
+        set_statistics(model, *rest)
 
     def predict_and_save(trainer, model, *rest):
         model.eval()
@@ -79,14 +92,18 @@ def tune(folder: Path, name: str, **changes) -> None:
         plan = [trainer.task.clips["validation"][row] for row in rows]
         out.mkdir(parents=True, exist_ok=True)
         np.savez(out / "joint.npz", paths=[Path(clip.path).stem for clip in plan], values=np.concatenate(found))
+        ends = [values for _, values in list_weights(model)]
+        moves = {path: float(np.abs(end - values).max()) for (path, values), end in zip(start, ends, strict=True)}
+        assert len(moves) == len(start)
+        write_json(out / "moves.json", moves)
         save(trainer, model, *rest)
 
-    module._save = predict_and_save
+    module._save, module._set_statistics = predict_and_save, note_and_set
     try:
         weighed = tuple([str(folder / f"{split}-speakers.json")] for split in SPLITS)
         module.finetune(base, files, weighed, recipe, places, **changes)
     finally:
-        module._save = save
+        module._save, module._set_statistics = save, set_statistics
 
 
 def make_inputs(folder: Path) -> None:
@@ -122,6 +139,10 @@ def make_inputs(folder: Path) -> None:
     origin = {"base": "made", "weights": "pretrained", "adaptation": "none"}
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
     pretrained.save(HubertModel(config), extractor, folder / "base", Past(("before",), frozenset()), **origin)
+    # hears audio as it is; a front with biases, and no norm over time, tells how loud that is
+    raw = HubertConfig(**config.to_diff_dict() | {"feat_extract_norm": "layer", "conv_bias": True})
+    as_it_is = Wav2Vec2FeatureExtractor(do_normalize=False)
+    pretrained.save(HubertModel(raw), as_it_is, folder / "raw_base", Past(("before",), frozenset()), **origin)
     personalised = origin | {"adaptation": "papt", "position": "last"}
     pretrained.save(
         HubertModel(config), extractor, folder / "papt_base", Past(("before",), frozenset()), **personalised

@@ -27,6 +27,7 @@ METHODS = {"whole": {"method": "whole"}, "top": {"method": "top", "layers": 1}, 
 FAMILIES = {
     "base": {},
     "large": {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True},
+    "batch_norm": {"conv_pos_batch_norm": True},
 }
 
 

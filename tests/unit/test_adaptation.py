@@ -15,6 +15,7 @@ import torch
 from accelerate.state import AcceleratorState
 from made_adaptation import AUDIO, DROPOUTS, LABELS, PAPT, SPEAKERS, TAPT, TWO_PROCESSES, adapt, make_adaptable, run
 from safetensors.torch import load_file
+from transformers import Wav2Vec2FeatureExtractor
 
 from ser.adaptation import adapt as adaptation
 from ser.adaptation import pseudo_labels, speaker_embeddings
@@ -143,6 +144,26 @@ def test_papt_has_a_vector_for_each_speaker_that_it_heard(corpus, tmp_path):
     assert sorted(vectors) == SPEAKERS["train"]
     card = read_json(tmp_path / "out" / "card.json")
     assert (card["position"], card["speakers"]) == ("last", 3)
+
+
+@pytest.mark.parametrize("options", [TAPT, PAPT], ids=["tapt", "papt"])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_audio_is_normalised_where_the_encoder_s_preprocessor_says_so(
+    corpus, tmp_path, monkeypatch, options, normalise
+):
+    heard, forward = [], MaskedPrediction.forward
+
+    def hear(model, waves, *rest, **others):
+        heard.extend(waves.numpy().copy())
+        return forward(model, waves, *rest, **others)
+
+    monkeypatch.setattr(MaskedPrediction, "forward", hear)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=normalise)
+    pretrained.save(pretrained.load(corpus[0] / "base")[0], extractor, tmp_path / "base", Past())
+    run(corpus, tmp_path / "out", options, tmp_path / "base", epochs=1)
+    spreads = np.array([wave.std() for wave in heard])
+    assert len(spreads) > 10 and (np.allclose(spreads, 1, atol=1e-3) if normalise else (spreads < 0.5).all())
+    assert read_json(tmp_path / "out" / "preprocessor_config.json")["do_normalize"] == normalise
 
 
 def test_the_front_can_be_left_as_it_is(corpus, tmp_path):

@@ -23,7 +23,7 @@ STRUCTURES = [
     (kind, shape)
     for kind in FAMILIES
     for shape in ({}, {"conv_pos_kernel_size": 6} if kind == "data2vec-audio" else PRE_NORM)
-] + [("wav2vec2", PRE_NORM | {"adapter_attn_dim": 8})]  # MMS
+] + [("wav2vec2", PRE_NORM | {"adapter_attn_dim": 8}), ("hubert", {"conv_pos_batch_norm": True})]  # the first: MMS
 
 
 def name_structure(value):
@@ -42,6 +42,9 @@ def make_model(kind, head="Model", **config):
             parameter.data.mul_(1 + 0.3 * torch.rand_like(parameter)).add_(0.1 * torch.randn_like(parameter))
         if "gru_rel_pos_linear" in name or "rel_attn_embed" in name:
             parameter.data.normal_()
+    for name, buffer in model.named_buffers():
+        if "running_" in name:
+            buffer.add_(0.3 * torch.rand_like(buffer))
     return model
 
 

@@ -113,6 +113,17 @@ def test_a_head_is_the_model_that_every_ablation_has(tuned):
     assert [x.name for x in model.inputs] == ["features"] and sorted(model.output) == ["fused", "labels"]
 
 
+@pytest.mark.parametrize("case", [case for case in made.CASES if case != "lost"])  # whose head is told to stay
+def test_every_weight_of_a_head_learns(tuned, case):
+    """A step of Adam is about the head's learning rate, 1e-2; weight decay alone would move by a millionth.
+
+    A bias of the keys has no gradient: a softmax is the same whatever all of its keys are moved by.
+    """
+    moves = read_json(tuned[0] / case / "moves.json")
+    still = [path for path, move in moves.items() if move < 1e-3 and not path.endswith("key/bias")]
+    assert len(moves) >= 4 and not still
+
+
 def test_the_card_says_what_it_came_from_and_what_it_heard(tuned):
     folder = tuned[0]
     card = read_json(folder / "mlp/encoder/card.json")

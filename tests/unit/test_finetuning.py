@@ -8,6 +8,7 @@ from made_corpus import write_utterance
 from made_joint_model import METHODS, SETTINGS, make_model
 
 from ser.config.ablation import Ablation
+from ser.config.finetuning import check_size
 from ser.files import DataError, sha256
 from ser.finetuning.memory_bank import make_banks
 from ser.finetuning.task import Clip, FineTuning, plan_batches
@@ -31,6 +32,18 @@ def test_batches_hold_everyone_once_and_none_is_left_with_a_tail(count, size):
     again, other = (plan_batches(count, size, np.random.default_rng(seed)) for seed in (0, 1))
     assert all(map(np.array_equal, batches, again))
     assert count == 2 or not all(map(np.array_equal, batches, other))
+
+
+@pytest.mark.parametrize(("count", "most"), [(32, 32), (33, 16), (64, 32), (65, 21)])
+def test_more_gpus_than_a_batch_has_utterances_are_refused(count, most):
+    """33 utterances are batches of 17 and 16."""
+    batches = plan_batches(count, 32, np.random.default_rng(0))
+    fits, fails = (Ablation("e", finetune={"batch_size": 32, "gpus": gpus}) for gpus in (most, most + 1))
+    assert all(len(part) for batch in batches for part in np.array_split(batch, most))
+    check_size("ft", fits, count)
+    assert not all(len(part) for batch in batches for part in np.array_split(batch, most + 1))
+    with pytest.raises(DataError, match=f"finetuning: gpus is {most + 1}, .* set gpus to {most} or less"):
+        check_size("ft", fails, count)
 
 
 def test_the_rate_stays_where_it_does_not_decay():

@@ -85,13 +85,14 @@ def test_merged_adapters_predict_what_they_did_and_load_anywhere(tmp_path, famil
             assert (plain(wave).last_hidden_state[0].mean(0) - found).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("method", METHODS)
-def test_nothing_is_masked_and_no_layer_is_left_out(method):
+def test_nothing_is_masked_and_no_layer_is_left_out(method, family):
     """Whatever the checkpoint's config says: without dropout, training mode gives what evaluation gives."""
-    hubert = make_hubert()
+    hubert = make_hubert(family)
     hubert.config.update({"apply_spec_augment": True, "mask_time_prob": 0.9, "mask_time_length": 10, "layerdrop": 0.9})
     model = JointModel(hubert, Head(), SETTINGS | METHODS[method])
-    waves = [*make_waves(3), make_waves(1)[0][:1000]]  # shorter than a masked span would be
+    waves = [*make_waves(3), make_waves(1)[0][:400]]  # one frame: shorter than a masked span would be
     found = []
     for mode in (True, False):
         model.train(mode)

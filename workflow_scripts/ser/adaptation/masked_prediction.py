@@ -67,6 +67,12 @@ class MaskedPrediction(nn.Module):
             self.table = nn.Parameter(torch.zeros(speakers, width))
             self.lift = nn.Linear(width, width, bias=False)
 
+    def train(self, mode: bool = True) -> "MaskedPrediction":
+        """Training, but for statistics that the encoder came with."""
+        super().train(mode)
+        packed.keep_statistics(self.hubert)
+        return self
+
     def speaker_vectors(self, speakers: torch.Tensor) -> torch.Tensor:
         """Vectors of speakers, (n, width), from rows of the table, (n, neighbours): the mean of the neighbours'."""
         return self.lift(self.table[speakers].mean(1))

@@ -65,12 +65,18 @@ def check_encoder(name: str, ablation: Ablation, folder: str | Path) -> None:
 
 
 def check_size(name: str, ablation: Ablation, utterances: int) -> None:
-    """Raise DataError where the training split does not fill a batch."""
-    size = ablation.finetune["batch_size"]
+    """Raise DataError where the training split does not fill a batch, or a batch has nothing for one of the GPUs."""
+    size, gpus = ablation.finetune["batch_size"], ablation.finetune["gpus"]
     if utterances < size:
         raise DataError(
             f"ablation {name!r}: the training split has {utterances} utterances, fewer than a batch; set "
             f"finetuning: batch_size to {utterances} or less (now {size})"
+        )
+    smallest = utterances // -(-utterances // size)  # of as few batches as hold all, see `task.plan_batches`
+    if gpus > smallest:
+        raise DataError(
+            f"ablation {name!r}: finetuning: gpus is {gpus}, but of {utterances} utterances in batches of {size} or "
+            f"less one has {smallest}: a GPU would have none of it; set gpus to {smallest} or less"
         )
 
 

@@ -45,6 +45,15 @@ def add_positions(model: PreTrainedModel, x: torch.Tensor, lengths: list[int]) -
     return encoder.dropout(x if has_pre_norm(model) else encoder.layer_norm(x))
 
 
+def keep_statistics(model: PreTrainedModel) -> None:
+    """Hold the statistics of a HuBERT's BatchNorm (`conv_pos_batch_norm`), which those of one utterance would replace.
+
+    Its weight and bias can be trained all the same. Call it after `train`.
+    """
+    if (norm := getattr(model.encoder.pos_conv_embed, "batch_norm", None)) is not None:
+        norm.eval()
+
+
 def has_pre_norm(model: PreTrainedModel) -> bool:
     """Whether the final LayerNorm of the encoder comes after the last layer, and each layer's before its parts."""
     return getattr(model.config, "do_stable_layer_norm", False)

@@ -60,6 +60,7 @@ class JointModel(nn.Module):
     def train(self, mode: bool = True) -> "JointModel":
         """What is not trained has no dropout either: it gives the same each time, and is computed once."""
         super().train(mode)
+        packed.keep_statistics(self.hubert)
         if self.first is not None:
             for module in (self.hubert.feature_projection, self.hubert.encoder.pos_conv_embed):
                 module.eval()
