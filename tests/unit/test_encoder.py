@@ -37,6 +37,12 @@ def test_the_prepared_encoder_computes_the_same(base, tmp_path):
     assert card["parameters"] == sum(p.numel() for p in HubertModel.from_pretrained(base).parameters())
 
 
+def test_a_prepared_encoder_with_a_batch_norm_can_be_trained_further(tmp_path):
+    model = make(tmp_path / "base", conv_pos_batch_norm=True)
+    pretrained.prepare(str(tmp_path / "base"), None, tmp_path / "out")
+    assert torch.equal(outputs(pretrained.load(tmp_path / "out")[0]), outputs(model))
+
+
 def test_two_runs_write_the_same_bytes(base, tmp_path):
     state = load_file(base / "model.safetensors")
     state.pop("masked_spec_embed")  # transformers draws it at random, each time another

@@ -90,7 +90,9 @@ def save(
     config.architectures, config.dtype = [type(model).__name__], "float32"
     write_text(out_dir / "config.json", config.to_json_string())
     write_text(out_dir / "preprocessor_config.json", extractor.to_json_string())
-    state = {name: tensor.detach().float().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Whole numbers stay such: the steps that a batch norm has counted.
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     with atomic(out_dir / "model.safetensors") as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
     write_json(
