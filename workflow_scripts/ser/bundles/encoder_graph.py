@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from ser.bundles.graph import Graph
 from ser.files import check_digests, read_json
-from ser.formats.encoder_families import FAMILIES, is_grouped, is_pre_norm
+from ser.formats.encoder_families import find_bundle_fault, is_grouped, is_pre_norm
 from ser.formats.encoder_folder import DIGESTS, WEIGHTS
 
 NORM_EPS = 1e-5  # of the front's norms, and the adapters'
@@ -42,11 +42,9 @@ def export_encoder(folder: str | Path, frames_layer: int | None, output: bool) -
     digests = {name: card[key] for name, key in DIGESTS.items() if key in card}
     check_digests((folder / name for name in DIGESTS), digests, folder / "card.json")
     config, weights = read_json(folder / "config.json"), load_file(folder / WEIGHTS)
-    if config.get("model_type") not in FAMILIES:
-        raise ValueError(f"its encoder is of model_type {config.get('model_type')!r}, which bundles do not know")
+    if fault := find_bundle_fault(config.get("model_type")):
+        raise ValueError(fault)
     grouped, position = is_grouped(config), card.get("position")
-    if "num_buckets" in config:
-        raise ValueError("its encoder is a WavLM, whose attention has a bias of positions that bundles do not know")
     facts = {
         "normalise": read_json(folder / "preprocessor_config.json")["do_normalize"],
         "stride": config["conv_stride"][0],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ser.config.ablation import Ablation
 from ser.files import DataError, read_json
-from ser.formats.encoder_families import FAMILIES, read_family
+from ser.formats.encoder_families import FAMILIES, find_bundle_fault, read_family
 
 MADE = Path("results/encoders")
 
@@ -68,6 +68,14 @@ def check_layers(
             raise DataError(
                 f"config: {where} is {layer}, but encoder {name!r} has layers 0 to {layers} (-1 is the last)"
             )
+
+
+def check_bundled(bundle: str, name: str, encoders: dict[str, dict]) -> None:
+    """Raise DataError for a bundle of an encoder that bundles do not know, or placed by one; not if it is not here."""
+    for each in filter(None, (name, encoders[name].get("similarity"))):
+        folder = find_folder(each, encoders)
+        if folder and (fault := find_bundle_fault(read_family(folder))):
+            raise DataError(f"config: bundles.{bundle}: encoder {each!r}: {fault}")
 
 
 def _count_layers(folder: Path) -> int | None:
