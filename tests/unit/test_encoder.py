@@ -10,9 +10,11 @@ from made_encoder import edit, make, outputs, refuse
 from safetensors.torch import load_file, save_file
 from transformers import HubertForCTC, HubertModel
 
+from ser.adaptation import adapt
 from ser.encoders import pretrained
 from ser.encoders.engine import Encoder
 from ser.files import DataError, read_json
+from ser.formats import encoder_checks
 from ser.formats.encoder_folder import list_files
 
 FILES = ["card.json", "config.json", "heard.txt", "model.safetensors", "preprocessor_config.json"]
@@ -105,6 +107,23 @@ def test_the_card_says_whether_the_past_is_known(base, tmp_path):
     card = read_json(tmp_path / "out/card.json")
     assert (card["heard"], card["origin"]) == ([".../base: unknown"], None)
     assert (tmp_path / "out/heard.txt").read_text() == ""
+
+
+def test_a_personalised_encoder_is_no_base_as_its_speakers_vectors_would_be_lost(base, tmp_path):
+    edit(base / "card.json", adaptation="papt", position=None)
+    pretrained.prepare(str(base), None, tmp_path / "fine")
+    edit(base / "card.json", position="first")
+    match = "is a personalised encoder .position: first., and as a base it would lose its speakers' vectors"
+    refuse(base, tmp_path, match)
+    with pytest.raises(DataError, match=match):  # TAPT or PAPT of it
+        adapt._adapt(
+            adapt.Sources(str(base), None, {}, "", []),
+            adapt.Recipe({}, {"threads": 1, "precision": "float32"}, {}, ""),
+            adapt.Places(tmp_path / "out", tmp_path / "checkpoint", tmp_path / "tensorboard"),
+            "cpu",
+        )
+    with pytest.raises(DataError, match=f"config: encoders.e.base: .*{match}"):
+        encoder_checks.check_base("e", {"base": str(base), "revision": None})
 
 
 def test_no_preprocessor_means_hubert_s_own_and_is_logged(base, tmp_path, caplog):

@@ -23,7 +23,7 @@ from ser.audio.frames import FRAMES_A_SECOND
 from ser.encoders import pretrained
 from ser.encoders.past import describe_audio, read_past
 from ser.files import DataError, sha256
-from ser.formats.encoder_folder import HEAD
+from ser.formats.encoder_folder import HEAD, check_impersonal
 from ser.formats.manifest import Utterance
 from ser.formats.manifest import read as read_manifest
 from ser.optimisation.trainer import Trainer, launch, make_accelerator
@@ -96,6 +96,7 @@ def _adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> Non
     torch.set_num_threads(settings["threads"])
     accelerator = make_accelerator(device, settings["precision"])
     folder, commit = pretrained.fetch(sources.base, sources.revision)
+    check_impersonal(folder)
     hubert, extractor = pretrained.load(folder)
     centroids = read_clusters(sources.clusters)
     heard = {split: _read_utterances(*sources.shards[split]) for split in ("train", "validation")}

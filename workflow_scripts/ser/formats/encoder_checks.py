@@ -8,12 +8,13 @@ from pathlib import Path
 from ser.config.ablation import Ablation
 from ser.files import DataError, read_json
 from ser.formats.encoder_families import FAMILIES, find_bundle_fault, read_family
+from ser.formats.encoder_folder import check_impersonal
 
 MADE = Path("results/encoders")
 
 
 def check_base(name: str, encoder: dict) -> None:
-    """Raise DataError for a local folder that has a revision, or does not say what kind of model it is."""
+    """Raise DataError for a local folder that has a revision, is personalised, or does not say what kind it is of."""
     where, base = f"config: encoders.{name}", Path(encoder["base"])
     if not base.is_dir():
         return
@@ -24,6 +25,7 @@ def check_base(name: str, encoder: dict) -> None:
         )
     try:
         kind = read_family(base)
+        check_impersonal(base)
     except DataError as error:
         raise DataError(f"{where}.base: {error}") from None
     if not kind:
