@@ -140,13 +140,13 @@ def test_an_encoder_that_bundles_do_not_know(base, kind, message, which):
     """Whether heads read it or a personalised encoder places new speakers by it."""
     write_json(Path("other/config.json"), {"model_type": kind})
     papt = {"base": "base", "adaptation": "papt", "similarity": "e"}
-    encoders = resolve(encoders={"e": {"base": "other"}, "papt": papt}, ablations=[{"name": "a", "encoder": "e"}])[0]
-    read = "e" if which == "read" else "papt"
+    read = [{"name": "a", "encoder": "e" if which == "read" else "papt"}]
+    encoders, ablations, _ = resolve(encoders={"e": {"base": "other"}, "papt": papt}, ablations=read)
     if message is None:
-        encoder_checks.check_bundled("b", read, encoders)
+        encoder_checks.check_bundled({"b": {"ablation": "a"}}, ablations, encoders)
     else:
         with pytest.raises(DataError, match=f"config: bundles.b: encoder 'e': {message}"):
-            encoder_checks.check_bundled("b", read, encoders)
+            encoder_checks.check_bundled({"b": {"ablation": "a"}}, ablations, encoders)
 
 
 TUNED = {"tuning": {"dropout": [0.1, 0.2]}, "ablations": [{"name": "a"}, {"name": "ft", "finetune": {}}]}

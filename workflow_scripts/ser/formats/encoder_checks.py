@@ -72,12 +72,14 @@ def check_layers(
             )
 
 
-def check_bundled(bundle: str, name: str, encoders: dict[str, dict]) -> None:
+def check_bundled(bundles: dict[str, dict], ablations: dict[str, Ablation], encoders: dict[str, dict]) -> None:
     """Raise DataError for a bundle of an encoder that bundles do not know, or placed by one; not if it is not here."""
-    for each in filter(None, (name, encoders[name].get("similarity"))):
-        folder = find_folder(each, encoders)
-        if folder and (fault := find_bundle_fault(read_family(folder))):
-            raise DataError(f"config: bundles.{bundle}: encoder {each!r}: {fault}")
+    for bundle, settings in bundles.items():
+        name = ablations[settings["ablation"]].encoder
+        for each in filter(None, (name, encoders[name].get("similarity"))):
+            folder = find_folder(each, encoders)
+            if folder and (fault := find_bundle_fault(read_family(folder))):
+                raise DataError(f"config: bundles.{bundle}: encoder {each!r}: {fault}")
 
 
 def _count_layers(folder: Path) -> int | None:
