@@ -13,6 +13,7 @@ from transformers import HubertForCTC, HubertModel
 from ser.adaptation import adapt
 from ser.encoders import pretrained
 from ser.encoders.engine import Encoder
+from ser.encoders.past import tell_labels
 from ser.files import DataError, read_json
 from ser.formats import encoder_checks
 from ser.formats.encoder_folder import list_files
@@ -107,6 +108,23 @@ def test_the_card_says_whether_the_past_is_known(base, tmp_path):
     card = read_json(tmp_path / "out/card.json")
     assert (card["heard"], card["origin"]) == ([".../base: unknown"], None)
     assert (tmp_path / "out/heard.txt").read_text() == ""
+
+
+def test_labels_that_a_base_has_seen_stay_on_the_card(base, tmp_path):
+    """Of an encoder that was fine-tuned here, of what is made of it, and of one that is fine-tuned again."""
+    own = {"split": "train", "labels": ["valence", "arousal"], "utterances": 12, "hours": 0.1}
+    edit(base / "card.json", trained_on=own)
+    pretrained.prepare(str(base), None, tmp_path / "out")
+    told = "valence, arousal of 12 utterances (train)"
+    assert read_json(tmp_path / "out/card.json")["trained_on"] == told
+    pretrained.prepare(str(tmp_path / "out"), None, tmp_path / "again")
+    card = read_json(tmp_path / "again/card.json")
+    assert card["trained_on"] == told
+    assert tell_labels({"trained_on": own | {"labels": ["dominance"]}, "origin": card}) == (
+        f"{told}; dominance of 12 utterances (train)"
+    )
+    assert tell_labels(None) is tell_labels([]) is tell_labels({"trained_on": {}}) is None
+    assert tell_labels({"trained_on": {"labels": 3}, "origin": 3}) == "{'labels': 3}"  # a stranger's
 
 
 def test_a_personalised_encoder_is_no_base_as_its_speakers_vectors_would_be_lost(base, tmp_path):

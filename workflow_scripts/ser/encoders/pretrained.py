@@ -67,6 +67,7 @@ def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
         commit=commit,
         weights="random-init" if (origin or {}).get("weights") == "random-init" else "pretrained",
         adaptation=(origin or {}).get("adaptation", "none"),
+        trained_on=past.tell_labels(origin),
         not_used=unused,
         masking=describe_masking(folder),
         layerdrop=0,
