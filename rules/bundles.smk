@@ -86,7 +86,9 @@ def bundle_settings(
     return settings | {
         "methods": [vars(method) for method in bundled_methods(settings)],
         "settings": ABLATIONS[name].to_dict(),
-        "encoder": {key: encoder[key] for key in ("dtype", "frames_layer")},
+        "encoder": {
+            key: encoder[key] for key in ("dtype", "frames_layer", "trained_on")
+        },
         "placed": encoder["neighbours"] if placing else None,
         "placing_dtype": ENCODERS[placing]["dtype"] if placing else None,
         "min_utterances": config["evaluation"]["min_utterances"],

@@ -111,6 +111,7 @@ try:
         folder = encoder_checks.find_folder(name, ENCODERS)
         if encoder["adaptation"] != "none" and folder:
             check_trainable(folder, f"config: encoders: {name!r}: adaptation")
+    encoder_checks.check_bundled(BUNDLES, ABLATIONS, ENCODERS)
     # Methods that enrol may choose of nothing; the others choose k by the A-CCC of validation speakers.
     if workflow.is_main_process and any(not each.enrolment for each in METHODS):
         check_validation(

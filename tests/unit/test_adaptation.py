@@ -25,7 +25,7 @@ from ser.adaptation.neighbours import place_speakers
 from ser.adaptation.prediction_head import load_head, read_vectors
 from ser.encoders import pretrained
 from ser.encoders.past import Past, read_past
-from ser.files import DataError, read_json, sha256
+from ser.files import DataError, read_json, sha256, write_json
 from ser.formats.encoder_folder import HEAD
 from ser.optimisation import trainer
 
@@ -75,8 +75,12 @@ def test_what_the_base_and_the_clusters_heard_goes_on_the_card_too(corpus, tmp_p
     """Before, an encoder that went on from one that had heard test audio said that it had heard `train` alone."""
     folder, shards = corpus
     run((folder, shards | {"train": shards["validation"]}), tmp_path / "first", TAPT | {"splits": ["test"]})
+    card = tmp_path / "first" / "card.json"
+    write_json(card, read_json(card) | {"trained_on": "made-up labels"})
     run(corpus, tmp_path / "second", base=tmp_path / "first")
-    told = read_json(tmp_path / "second" / "card.json")["heard"]
+    card = read_json(tmp_path / "second" / "card.json")
+    told = card["heard"]
+    assert card["trained_on"] == "made-up labels"
     assert [sentence.split(":")[0] for sentence in told] == ["train (clusters)", "test", "train"]
     heard = {sha256(path)[:16] for split in SPEAKERS for path in (folder / split).iterdir()}
     assert read_past(tmp_path / "second", "second").lines == heard

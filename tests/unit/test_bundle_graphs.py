@@ -26,6 +26,7 @@ KINDS = {
     "odd kernel, no norm before the projection": {"num_conv_pos_embeddings": 15, "feat_proj_layer_norm": False},
     "wav2vec 2.0": {"family": "Wav2Vec2"} | PRE_NORM,
     "UniSpeech": {"family": "UniSpeech"},
+    "MMS": {"family": "Wav2Vec2", "adapter_attn_dim": 5} | PRE_NORM,
     "data2vec": {"family": "Data2VecAudio", "conv_pos_kernel_size": 5, "num_conv_pos_embeddings": 3},
 }
 FUSIONS = ["none", "sum", "concat", "concat_lift", "film"]

@@ -171,6 +171,15 @@ def test_an_encoder_that_is_not_adapted_keeps_its_own_options_alone():
     }
 
 
+def test_what_labels_a_base_has_seen_is_true_of_all_that_is_made_of_it():
+    tapt = {"base": "x", "adaptation": "tapt"}
+    e, other = {"base": "x", "trained_on": "MSP"}, {"base": "x", "revision": "1"}
+    encoders = resolve(tapt=tapt, e=e, own=tapt | {"trained_on": "A, B"}, v=other)
+    assert {name: each["trained_on"] for name, each in encoders.items()} == (
+        {"tapt": "MSP", "e": "MSP", "own": "A, B", "v": None}
+    )
+
+
 def test_adapted_encoders_have_their_settings_over_the_common_ones():
     encoders = resolve(e={"base": "x"}, p={"base": "x", "adaptation": "papt", "pretraining": {"epochs": 3}})
     assert encoders["p"]["pretraining"]["epochs"] == 3 and encoders["p"]["pretraining"]["batch_seconds"] == 87.5

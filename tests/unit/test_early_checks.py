@@ -127,6 +127,28 @@ def test_a_model_of_the_hub_is_known_once_it_is_here(base):
         check_all(**sections)
 
 
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("hubert", None),
+        ("wavlm", "its encoder is a WavLM, whose attention"),
+        ("whisper", "its encoder is of model_type 'whisper', which bundles do not know"),
+    ],
+)
+@pytest.mark.parametrize("which", ["read", "placing"])
+def test_an_encoder_that_bundles_do_not_know(base, kind, message, which):
+    """Whether heads read it or a personalised encoder places new speakers by it."""
+    write_json(Path("other/config.json"), {"model_type": kind})
+    papt = {"base": "base", "adaptation": "papt", "similarity": "e"}
+    read = [{"name": "a", "encoder": "e" if which == "read" else "papt"}]
+    encoders, ablations, _ = resolve(encoders={"e": {"base": "other"}, "papt": papt}, ablations=read)
+    if message is None:
+        encoder_checks.check_bundled({"b": {"ablation": "a"}}, ablations, encoders)
+    else:
+        with pytest.raises(DataError, match=f"config: bundles.b: encoder 'e': {message}"):
+            encoder_checks.check_bundled({"b": {"ablation": "a"}}, ablations, encoders)
+
+
 TUNED = {"tuning": {"dropout": [0.1, 0.2]}, "ablations": [{"name": "a"}, {"name": "ft", "finetune": {}}]}
 
 

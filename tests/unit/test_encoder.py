@@ -10,9 +10,12 @@ from made_encoder import edit, make, outputs, refuse
 from safetensors.torch import load_file, save_file
 from transformers import HubertForCTC, HubertModel
 
+from ser.adaptation import adapt
 from ser.encoders import pretrained
 from ser.encoders.engine import Encoder
+from ser.encoders.past import tell_labels
 from ser.files import DataError, read_json
+from ser.formats import encoder_checks
 from ser.formats.encoder_folder import list_files
 
 FILES = ["card.json", "config.json", "heard.txt", "model.safetensors", "preprocessor_config.json"]
@@ -35,6 +38,12 @@ def test_the_prepared_encoder_computes_the_same(base, tmp_path):
     assert (card["layers"], card["width"]) == (2, 32)
     assert card["architecture"] == "group norm, post-layer-norm Transformer"
     assert card["parameters"] == sum(p.numel() for p in HubertModel.from_pretrained(base).parameters())
+
+
+def test_a_prepared_encoder_with_a_batch_norm_can_be_trained_further(tmp_path):
+    model = make(tmp_path / "base", conv_pos_batch_norm=True)
+    pretrained.prepare(str(tmp_path / "base"), None, tmp_path / "out")
+    assert torch.equal(outputs(pretrained.load(tmp_path / "out")[0]), outputs(model))
 
 
 def test_two_runs_write_the_same_bytes(base, tmp_path):
@@ -99,6 +108,40 @@ def test_the_card_says_whether_the_past_is_known(base, tmp_path):
     card = read_json(tmp_path / "out/card.json")
     assert (card["heard"], card["origin"]) == ([".../base: unknown"], None)
     assert (tmp_path / "out/heard.txt").read_text() == ""
+
+
+def test_labels_that_a_base_has_seen_stay_on_the_card(base, tmp_path):
+    """Of an encoder that was fine-tuned here, of what is made of it, and of one that is fine-tuned again."""
+    own = {"split": "train", "labels": ["valence", "arousal"], "utterances": 12, "hours": 0.1}
+    edit(base / "card.json", trained_on=own)
+    pretrained.prepare(str(base), None, tmp_path / "out")
+    told = "valence, arousal of 12 utterances (train)"
+    assert read_json(tmp_path / "out/card.json")["trained_on"] == told
+    pretrained.prepare(str(tmp_path / "out"), None, tmp_path / "again")
+    card = read_json(tmp_path / "again/card.json")
+    assert card["trained_on"] == told
+    assert tell_labels({"trained_on": own | {"labels": ["dominance"]}, "origin": card}) == (
+        f"{told}; dominance of 12 utterances (train)"
+    )
+    assert tell_labels(None) is tell_labels([]) is tell_labels({"trained_on": {}}) is None
+    assert tell_labels({"trained_on": {"labels": 3}, "origin": 3}) == "{'labels': 3}"  # a stranger's
+
+
+def test_a_personalised_encoder_is_no_base_as_its_speakers_vectors_would_be_lost(base, tmp_path):
+    edit(base / "card.json", adaptation="papt", position=None)
+    pretrained.prepare(str(base), None, tmp_path / "fine")
+    edit(base / "card.json", position="first")
+    match = "is a personalised encoder .position: first., and as a base it would lose its speakers' vectors"
+    refuse(base, tmp_path, match)
+    with pytest.raises(DataError, match=match):  # TAPT or PAPT of it
+        adapt._adapt(
+            adapt.Sources(str(base), None, {}, "", []),
+            adapt.Recipe({}, {"threads": 1, "precision": "float32"}, {}, ""),
+            adapt.Places(tmp_path / "out", tmp_path / "checkpoint", tmp_path / "tensorboard"),
+            "cpu",
+        )
+    with pytest.raises(DataError, match=f"config: encoders.e.base: .*{match}"):
+        encoder_checks.check_base("e", {"base": str(base), "revision": None})
 
 
 def test_no_preprocessor_means_hubert_s_own_and_is_logged(base, tmp_path, caplog):

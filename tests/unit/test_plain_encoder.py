@@ -25,9 +25,11 @@ WHISPER |= {
     f"{side}_{key}": n for side in ("encoder", "decoder") for key, n in (("ffn_dim", 64), ("attention_heads", 4))
 }
 SEW = {"conv_dim": [16] * 13, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+FRONT = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
 # name: (what begins its classes, its feature extractor, sizes, frames a second)
 KINDS = {
     "sew": ("SEW", transformers.Wav2Vec2FeatureExtractor(), WIDE | SIZES | SEW, 25),
+    "wav2vec2-conformer": ("Wav2Vec2Conformer", transformers.Wav2Vec2FeatureExtractor(), WIDE | SIZES | FRONT, 50),
     "wav2vec2-bert": ("Wav2Vec2Bert", transformers.SeamlessM4TFeatureExtractor(), WIDE | SIZES, 50),
     "whisper": ("Whisper", transformers.WhisperFeatureExtractor(), WHISPER, 50),
 }
@@ -65,7 +67,8 @@ def expect(kind, model, extractor, wave):
     model = model.get_encoder() if kind == "whisper" else model
     with torch.no_grad():
         states = torch.cat(model(**inputs, output_hidden_states=True).hidden_states)
-    own = -(-len(wave) // 320) if kind == "whisper" else inputs["attention_mask"].sum() if kind != "sew" else None
+    own = inputs["attention_mask"].sum() if "attention_mask" in inputs else None
+    own = -(-len(wave) // 320) if kind == "whisper" else own
     return states[:, :own].numpy()
 
 

@@ -149,7 +149,7 @@ def test_a_new_speaker_is_placed_as_in_the_workflow(tmp_path):
     [
         (
             {"ablation": "absent"},
-            r"bundles\.b: ablation is 'absent', expected one of plain, control, other, normalised",
+            r"bundles\.b: ablation is 'absent', expected one of plain, control, other, normalised, tuned",
         ),
         ({"calibration": "absent"}, "calibration is 'absent', expected one of none, mu"),
         ({"calibration": "random_k"}, "a control with random neighbours"),
@@ -157,12 +157,14 @@ def test_a_new_speaker_is_placed_as_in_the_workflow(tmp_path):
         ({"ablation": "control"}, "mfcc_permuted, a control"),
         ({"ablation": "other"}, "speaker: xvector, which a bundle's runner cannot compute"),
         ({"ablation": "normalised"}, "ablation is normalised by mean, which a bundle.s runner does not do"),
+        ({"ablation": "tuned"}, "ablation has finetune: vectors: tuned, others for each seed"),
     ],
 )
 def test_what_cannot_be_bundled_is_refused_while_planning(settings, match):
     speakers = {"plain": "none", "control": "mfcc_permuted", "other": "xvector"}
     ablations = {name: Ablation(encoder="e", speaker=speaker) for name, speaker in speakers.items()}
     ablations["normalised"] = Ablation(encoder="e", normalise="mean")
+    ablations["tuned"] = Ablation(encoder="e", finetune={"vectors": "tuned"})
     given = {"ablation": "plain", "calibration": "none", "seeds": []} | settings
     with pytest.raises(DataError, match=match):
         check_bundles({"b": given}, ablations, read_methods(METHODS), [1, 2])

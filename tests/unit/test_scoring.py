@@ -1,11 +1,14 @@
 """The tables, on made-up results with a planted shift: against other libraries, and row by row in what they promise."""
 
+from types import SimpleNamespace
+
 import audmetric
 import numpy as np
 import pytest
 from made_results import DRAWS, METHODS, TARGETS, MadeResults
 from read_results import read_csv
 
+from ser.config.ablation import Ablation
 from ser.evaluation.cells import (
     CEILING_A,
     CEILING_O,
@@ -14,7 +17,8 @@ from ser.evaluation.cells import (
     SPEAKER_MEAN,
     WITH_TEST_LABELS,
 )
-from ser.files import read_json
+from ser.evaluation.tables import describe_rows
+from ser.files import read_json, write_json
 from ser.formats.parquet import read_parquet
 
 # The contract, from the design.
@@ -45,6 +49,16 @@ def table(made):
 def test_a_row_says_what_its_encoder_has_seen_before(table):
     for (ablation, *_), row in table.items():
         assert row["encoder_trained_on"] == ("made-up labels" if row["encoder"] else ""), ablation
+
+
+@pytest.mark.parametrize(("said", "told"), [({"demo": "the config's"}, "the config's"), ({}, "the card's")])
+def test_what_the_config_does_not_say_the_encoders_card_may(made, tmp_path, said, told):
+    write_json(tmp_path / "card.json", {"trained_on": "the card's"})
+    design = SimpleNamespace(
+        ablations={"baseline": Ablation("demo")}, hearing=[], methods=[], targets=["arousal"], trained_on=said
+    )
+    rows = describe_rows(design, {"demo": tmp_path / "card.json"}, {"baseline": made.choices("baseline")})
+    assert {row.get("encoder_trained_on") for row in rows if row["ablation"] == "baseline"} == {told}
 
 
 def number(row, column):

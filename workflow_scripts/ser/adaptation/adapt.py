@@ -21,9 +21,9 @@ from ser.adaptation.prediction_head import load_head, save_head
 from ser.adaptation.task import Pretraining
 from ser.audio.frames import FRAMES_A_SECOND
 from ser.encoders import pretrained
-from ser.encoders.past import describe_audio, read_past
+from ser.encoders.past import describe_audio, read_past, tell_labels
 from ser.files import DataError, sha256
-from ser.formats.encoder_folder import HEAD
+from ser.formats.encoder_folder import HEAD, check_impersonal
 from ser.formats.manifest import Utterance
 from ser.formats.manifest import read as read_manifest
 from ser.optimisation.trainer import Trainer, launch, make_accelerator
@@ -96,6 +96,7 @@ def _adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> Non
     torch.set_num_threads(settings["threads"])
     accelerator = make_accelerator(device, settings["precision"])
     folder, commit = pretrained.fetch(sources.base, sources.revision)
+    check_impersonal(folder)
     hubert, extractor = pretrained.load(folder)
     centroids = read_clusters(sources.clusters)
     heard = {split: _read_utterances(*sources.shards[split]) for split in ("train", "validation")}
@@ -133,6 +134,7 @@ def _adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> Non
         return
     save_head(model, centroids, speakers, places.out_dir / HEAD)
     trainer.write_curve(places.out_dir / "training.csv")
+    origin = pretrained.read_origin(folder)
     own = describe_audio(", ".join(options["splits"]), (clip.utterance.content for clip in clips["train"]))
     pretrained.save(
         model.hubert,
@@ -149,7 +151,8 @@ def _adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> Non
         speakers=len(speakers),
         clusters=len(centroids),
         settings=settings,
-        origin=pretrained.read_origin(folder),
+        trained_on=tell_labels(origin),
+        origin=origin,
     )
     places.checkpoint.unlink(missing_ok=True)
 

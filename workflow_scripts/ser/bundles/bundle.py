@@ -136,8 +136,8 @@ def make_bundle(bundling: Bundling, sources: Sources, path: str, speakers_path: 
             "packages": {package: importlib.metadata.version(package) for package in PACKAGES},
         },
     }
-    cards = [read_json(Path(folder) / "card.json") for folder in sources.encoders[:1]]
-    parts.content["README.md"] = format_bundle_card(manifest, cards[0], choices).encode()
+    cards = [read_json(Path(folder) / "card.json") for folder in sources.encoders]
+    parts.content["README.md"] = format_bundle_card(manifest, cards, choices).encode()
     write_bundle(path, manifest, parts.content)
     rows = [{"reference": f"reference-{n:04d}", "speaker": speaker} for n, speaker in enumerate(names, 1)]
     write_csv(speakers_path, SPEAKER_COLUMNS, rows)

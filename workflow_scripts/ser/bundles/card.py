@@ -2,6 +2,7 @@
 
 from ser.config.ablation import Ablation
 from ser.config.finetuning import describe_method
+from ser.encoders.past import tell_labels
 from ser.formats.utterances import Utterances
 from ser.report.model_card import LIMITS, UNTRAINED, describe_encoder
 from ser.text import escape_markdown
@@ -21,21 +22,27 @@ def describe_labels(labels: Utterances) -> dict:
     return {"utterances": len(labels.ids), "speakers": len(labels.speakers), "targets": spread}
 
 
-def format_bundle_card(manifest: dict, encoder: dict, choices: list[dict]) -> str:
-    """The text of a bundle's README.md; `choices` are those of `choices.json`."""
+def format_bundle_card(manifest: dict, cards: list[dict], choices: list[dict]) -> str:
+    """The text of a bundle's README.md; `cards` are of each seed's encoder, `choices` those of `choices.json`."""
+    encoder = cards[0]
+    lost = [str(seed) for seed, card in zip(manifest["seeds"], cards, strict=True) if not card.get("learned", True)]
+    lost = f"- of these, learned nothing when the encoder was trained: {', '.join(lost)}\n" if lost else ""
     settings, training = Ablation.read(manifest["settings"]["ablation"]), manifest["training"]
     targets, notes = manifest["targets"], manifest["notes"]
     untrained = UNTRAINED if encoder["weights"] == "random-init" else ""
+    # Of an encoder that was fine-tuned the card says its own labels alone.
+    before = manifest["settings"]["encoder"].get("trained_on") or tell_labels(encoder.get("origin"))
+    before = f"- trained before on: {escape_markdown(before)}\n" if before else ""
     tuned = f"\nIt was trained with each head ({describe_method(settings.finetune)}).\n" if settings.finetune else ""
-    (low, high), seeds = manifest["label_range"], len(manifest["seeds"])
+    low, high = manifest["label_range"]
     return f"""# {manifest["name"]}
 
 Scores {", ".join(targets)} of recordings, from {low:g} to {high:g}. It is for `ser-score`.
 
 - ablation: {manifest["ablation"]}
 - calibration: {manifest["calibration"]}
-- seeds, over which scores are averaged: {seeds}
-{untrained}
+- seeds, over which scores are averaged: {", ".join(map(str, manifest["seeds"]))}
+{lost}{untrained}
 ## What the scale rests on
 
 {escape_markdown(notes["labels"]) or "The labels of the training corpus, as its listeners gave them."}
@@ -69,7 +76,7 @@ The weights derive from the encoder below, whose licence goes with them, and fro
 ## Encoder
 
 {chr(10).join(describe_encoder(encoder))}
-{tuned}
+{before}{tuned}
 {LIMITS}"""
 
 

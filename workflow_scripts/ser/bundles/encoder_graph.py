@@ -12,10 +12,10 @@ from safetensors.numpy import load_file
 
 from ser.bundles.graph import Graph
 from ser.files import check_digests, read_json
-from ser.formats.encoder_families import FAMILIES, is_grouped, is_pre_norm
+from ser.formats.encoder_families import find_bundle_fault, is_grouped, is_pre_norm
 from ser.formats.encoder_folder import DIGESTS, WEIGHTS
 
-NORM_EPS = 1e-5  # of the front's norms
+NORM_EPS = 1e-5  # of the front's norms, and the adapters'
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +42,9 @@ def export_encoder(folder: str | Path, frames_layer: int | None, output: bool) -
     digests = {name: card[key] for name, key in DIGESTS.items() if key in card}
     check_digests((folder / name for name in DIGESTS), digests, folder / "card.json")
     config, weights = read_json(folder / "config.json"), load_file(folder / WEIGHTS)
-    if config.get("model_type") not in FAMILIES:
-        raise ValueError(f"its encoder is of model_type {config.get('model_type')!r}, which bundles do not know")
+    if fault := find_bundle_fault(config.get("model_type")):
+        raise ValueError(fault)
     grouped, position = is_grouped(config), card.get("position")
-    if "num_buckets" in config:
-        raise ValueError("its encoder is a WavLM, whose attention has a bias of positions that bundles do not know")
     facts = {
         "normalise": read_json(folder / "preprocessor_config.json")["do_normalize"],
         "stride": config["conv_stride"][0],
@@ -144,14 +142,18 @@ class _Body:
             y = graph.add("Gelu", self._linear(y, f"{name}.feed_forward.intermediate_dense"))
             x = graph.add("Add", self._linear(y, f"{name}.feed_forward.output_dense"), x)
             x = x if self.stable else self._norm(x, f"{name}.final_layer_norm")
+            if f"{name}.adapter_layer.norm.weight" in self.weights:
+                own = f"{name}.adapter_layer"
+                y = self._linear(self._norm(x, f"{own}.norm", NORM_EPS), f"{own}.linear_1")
+                x = graph.add("Add", x, self._linear(graph.add("Relu", y), f"{own}.linear_2"))
             if self.position == "last" and number == self.layers - 1:
                 yield graph.add("Add", x, vector)
             else:
                 yield show(x)
 
-    def _norm(self, x: str, name: str) -> str:
+    def _norm(self, x: str, name: str, eps: float | None = None) -> str:
         pair = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
-        return self.graph.add("LayerNormalization", x, *pair, epsilon=self.config["layer_norm_eps"])
+        return self.graph.add("LayerNormalization", x, *pair, epsilon=eps or self.config["layer_norm_eps"])
 
     def _linear(self, x: str, name: str) -> str:
         return self.graph.add("Gemm", x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"], transB=1)

@@ -37,6 +37,8 @@ def list_faults(ablation: Ablation, method: Method) -> list[str]:
         faults.append(f"ablation has speaker: {ablation.speaker}, which a bundle's runner cannot compute of audio")
     if ablation.normalise or ablation.attended:
         faults.append(f"ablation is {ablation.describe_speaker()}, which a bundle's runner does not do")
+    if (ablation.finetune or {}).get("vectors") == "tuned":
+        faults.append("ablation has finetune: vectors: tuned, others for each seed; a bundle has one set of them")
     if method.neighbours == "random":
         faults.append(f"calibration is {method.name!r}, a control with random neighbours")
     if method.similarity not in COMPARED:

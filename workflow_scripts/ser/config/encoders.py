@@ -10,10 +10,16 @@ def resolve_encoders(config: dict) -> dict[str, dict]:
     """
     plain = [name for name, encoder in config["encoders"].items() if encoder["adaptation"] != "papt"]
     splits = ["train", "validation", *config["corpus"]["test_splits"]]
+    trained = {  # the first of each base speaks for those that say nothing
+        (encoder["base"], encoder["revision"]): encoder["trained_on"]
+        for encoder in reversed(config["encoders"].values())
+        if encoder["trained_on"]
+    }
     encoders = {}
     for name, given in config["encoders"].items():
         where = f"config: encoders.{name}"
-        encoder = dict(given)
+        origin = given["base"], given["revision"]
+        encoder = given | {"trained_on": given["trained_on"] or trained.get(origin)}
         own = {key: encoder.pop(key, None) for key in ("pseudo_labels", "similarity", "pretraining")}
         if encoder["adaptation"] == "none":
             for key in ("position", "splits", "neighbours"):

@@ -59,6 +59,15 @@ def read_past(folder: Path, name: str) -> Past:
     return Past(tuple(f"{split}: of an unknown corpus" for split in splits), frozenset(f"split {s}" for s in splits))
 
 
+def tell_labels(card: dict | None) -> str | None:
+    """What labels an encoder and those that it was made of have seen, as its card says; None where it says nothing."""
+    said = card.get("trained_on") if isinstance(card, dict) else None
+    if isinstance(said, dict) and isinstance(said.get("labels"), list):  # fine-tuned here: its own labels alone
+        own = f"{', '.join(map(str, said['labels']))} of {said.get('utterances')} utterances ({said.get('split')})"
+        said = "; ".join(filter(None, [tell_labels(card.get("origin")), own]))
+    return str(said)[:400] if said else None
+
+
 def find_hearing(encoders: dict[str, str], heard: dict[str, str], manifests: Iterable[str]) -> list[str]:
     """The ablations whose encoder has heard audio of these manifests, `.../{split}/shard-{shard}.csv`.
 

@@ -25,7 +25,16 @@ from ser.encoders.preprocessor import read_extractor
 from ser.encoders.weights import load_model
 from ser.files import DataError, atomic, name_path, read_json, sha256, write_json, write_text
 from ser.formats.encoder_families import FAMILIES, check_trainable, is_grouped, is_pre_norm, read_family
-from ser.formats.encoder_folder import DIGESTS, INDICES, OTHERS, PICKLED, WEIGHTS, is_folder, list_files
+from ser.formats.encoder_folder import (
+    DIGESTS,
+    INDICES,
+    OTHERS,
+    PICKLED,
+    WEIGHTS,
+    check_impersonal,
+    is_folder,
+    list_files,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +48,11 @@ def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
     """Write the encoder `base` (a hub id, at `revision`, or a local folder) into `out_dir` in the workflow's form.
 
     Pickled weights are read as data alone, and become safetensors here. Raises DataError, naming the folder and key,
-    for what is of no family, has no or incomplete weights, needs code to be opened, or expects another sampling rate.
+    for what is personalised, is of no family, has no or incomplete weights, needs code to be opened, or expects another
+    sampling rate.
     """
     folder, commit = fetch(base, revision)
+    check_impersonal(folder)
     model, extractor, unused = _load(folder)
     origin = read_origin(folder)
     if model.config.model_type not in FAMILIES:
@@ -56,6 +67,7 @@ def prepare(base: str, revision: str | None, out_dir: str | Path) -> None:
         commit=commit,
         weights="random-init" if (origin or {}).get("weights") == "random-init" else "pretrained",
         adaptation=(origin or {}).get("adaptation", "none"),
+        trained_on=past.tell_labels(origin),
         not_used=unused,
         masking=describe_masking(folder),
         layerdrop=0,
@@ -90,7 +102,9 @@ def save(
     config.architectures, config.dtype = [type(model).__name__], "float32"
     write_text(out_dir / "config.json", config.to_json_string())
     write_text(out_dir / "preprocessor_config.json", extractor.to_json_string())
-    state = {name: tensor.detach().float().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Whole numbers stay such: the steps that a batch norm has counted.
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     with atomic(out_dir / "model.safetensors") as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
     write_json(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ser.config.ablation import Ablation
 from ser.config.calibration_methods import CHOSEN, Method
 from ser.config.finetuning import describe_method, name_encoder
+from ser.encoders.past import tell_labels
 from ser.evaluation.cells import CONSTANT, SPEAKER_MEAN, WITH_TEST_LABELS, Cell, build_cells
 from ser.evaluation.enrolment_curve import CURVE_COLUMNS, extend_curve
 from ser.evaluation.families import adjust_families, list_controls, name_family
@@ -49,7 +50,8 @@ class Design:
 
     `hearing` are the ablations whose encoder needs all audio of a test speaker, or has heard some; `studied` is the
     calibration method that is held against its controls, `primary` the ablation of which that was chosen beforehand as
-    the test. `trained_on` says of encoders, by name, what labels their weights have seen before this run.
+    the test. `trained_on` says of encoders, by name, what labels their weights have seen before this run, in the
+    config's words; the others' cards may say it.
     """
 
     ablations: dict[str, Ablation]
@@ -148,7 +150,8 @@ def describe_rows(design: Design, cards: dict[str, str], choices: dict[str, str]
         chosen = read_json(choices[name])["choices"]
         facts = {"speaker": ablation.describe_speaker(), "fusion": ablation.fusion, "head": ablation.head}
         facts |= {"ablation": name, "encoder": describe_encoder(name, ablation, cards)}
-        facts |= {"encoder_trained_on": design.trained_on.get(ablation.encoder)}
+        trained_on = design.trained_on.get(ablation.encoder) or tell_labels(read_json(cards[ablation.encoder]))
+        facts |= {"encoder_trained_on": trained_on}
         facts |= {"n_seeds": len({choice["seed"] for choice in chosen})}
         for calibration in [Method("none"), *methods, *map(Method, WITH_TEST_LABELS)]:
             for target in targets:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from ser.config.ablation import Ablation
 from ser.files import DataError, read_json
-from ser.formats.encoder_families import FAMILIES, read_family
+from ser.formats.encoder_families import FAMILIES, find_bundle_fault, read_family
+from ser.formats.encoder_folder import check_impersonal
 
 MADE = Path("results/encoders")
 
 
 def check_base(name: str, encoder: dict) -> None:
-    """Raise DataError for a local folder that has a revision, or does not say what kind of model it is."""
+    """Raise DataError for a local folder that has a revision, is personalised, or does not say what kind it is of."""
     where, base = f"config: encoders.{name}", Path(encoder["base"])
     if not base.is_dir():
         return
@@ -24,6 +25,7 @@ def check_base(name: str, encoder: dict) -> None:
         )
     try:
         kind = read_family(base)
+        check_impersonal(base)
     except DataError as error:
         raise DataError(f"{where}.base: {error}") from None
     if not kind:
@@ -68,6 +70,16 @@ def check_layers(
             raise DataError(
                 f"config: {where} is {layer}, but encoder {name!r} has layers 0 to {layers} (-1 is the last)"
             )
+
+
+def check_bundled(bundles: dict[str, dict], ablations: dict[str, Ablation], encoders: dict[str, dict]) -> None:
+    """Raise DataError for a bundle of an encoder that bundles do not know, or placed by one; not if it is not here."""
+    for bundle, settings in bundles.items():
+        name = ablations[settings["ablation"]].encoder
+        for each in filter(None, (name, encoders[name].get("similarity"))):
+            folder = find_folder(each, encoders)
+            if folder and (fault := find_bundle_fault(read_family(folder))):
+                raise DataError(f"config: bundles.{bundle}: encoder {each!r}: {fault}")
 
 
 def _count_layers(folder: Path) -> int | None:

@@ -46,6 +46,15 @@ def read_family(folder: Path) -> str:
     return kind[:100] if isinstance(kind, str) else ""
 
 
+def find_bundle_fault(kind: str) -> str | None:
+    """Why a bundle cannot have an encoder of this `model_type`; None where it can."""
+    if kind not in FAMILIES:
+        return f"its encoder is of model_type {kind!r}, which bundles do not know"
+    if kind == "wavlm":
+        return "its encoder is a WavLM, whose attention has a bias of positions that bundles do not know"
+    return None
+
+
 def check_trainable(folder: Path, where: str) -> None:
     """Raise DataError, beginning with `where`, for an encoder that the engine does not run, which trains them."""
     if (kind := read_family(folder)) not in FAMILIES:

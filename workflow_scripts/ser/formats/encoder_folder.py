@@ -31,6 +31,16 @@ def is_folder(base: str) -> bool:
     raise DataError(f"encoder {base}: there is no such folder, and it is no id of the hub (OWNER/NAME)")
 
 
+def check_impersonal(folder: Path) -> None:
+    """Raise DataError for a personalised encoder (PAPT), of which a base would be the weights alone."""
+    card = read_json(folder / "card.json") if (folder / "card.json").exists() else None
+    if isinstance(card, dict) and (position := card.get("position")):
+        raise DataError(
+            f"{folder}: is a personalised encoder (position: {str(position)[:100]}), and as a base it would lose its "
+            "speakers' vectors, which its weights were trained with; take the base of that one, or one without papt"
+        )
+
+
 def list_files(folder: Path) -> list[Path]:
     """The files that are read of a folder, sorted; links are followed, as the hub's cache is made of them."""
     weights, index = find_weights(folder)
