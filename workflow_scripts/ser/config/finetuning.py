@@ -25,6 +25,11 @@ def resolve_finetune(given: dict, shared: dict, encoder: dict, where: str) -> di
             f"{where}: layer is {given['layer']!r}, but finetune trains the layers for a head that reads the last one "
             "(leave out layer), or all of them (layer: weighted)"
         )
+    if not settings["learning_rate"] and settings["head_learning_rate"] is None:
+        raise DataError(
+            f"{where}: finetune: learning_rate is 0, which the head takes too where head_learning_rate is null, so that "
+            "nothing is trained; set head_learning_rate"
+        )
     for key, method in ONE_METHOD.items():
         if settings["method"] != method:
             if key in own:
