@@ -83,6 +83,14 @@ def test_an_encoder_that_does_not_move_needs_a_step_size_of_the_head():
     assert resolve(still, finetuning={"head_learning_rate": 0.001})["ft"].finetune["learning_rate"] == 0
 
 
+def test_a_step_size_that_decays_needs_all_epochs():
+    decays = {"name": "ft", "finetune": {"decay": True}}
+    for shared, patience in (({}, 3), ({"epochs": 9, "patience": 8}, 8)):
+        with pytest.raises(DataError, match=f"'ft': finetune: with decay .* but patience {patience} may end"):
+            resolve(decays, finetuning=shared)
+    assert resolve(decays, finetuning={"epochs": 3})["ft"].finetune["decay"]
+
+
 def test_a_head_that_reads_averages_may_know_other_utterances_of_the_speaker():
     made = resolve({"name": "ft", "finetune": {}, "normalise": "speaker", "enrolment": 5, "fusion": "attention"})["ft"]
     assert (made.normalise, made.enrolment, made.attended, made.layer) == ("speaker", 5, 5, -1)
