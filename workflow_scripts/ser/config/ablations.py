@@ -23,9 +23,12 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
         if name in ablations:
             raise DataError(f"{where} is there twice")
         settings = {"encoder": next(iter(config["encoders"]))} | {k: v for k, v in given.items() if k != "name"}
+        if settings["encoder"] not in config["encoders"]:
+            known = ", ".join(config["encoders"])
+            raise DataError(f"{where}: encoder {settings['encoder']!r} is not under encoders: {known}")
         settings["units"] = config["heads"][settings["head"]]
         if "finetune" in given:
-            encoder = config["encoders"].get(settings["encoder"], {})
+            encoder = config["encoders"][settings["encoder"]]
             settings["finetune"] = tune = resolve_finetune(given, config["finetuning"], encoder, where)
             settings["training"] = {"dropout": tune["dropout"], "threads": config["training"]["threads"]}
         else:
@@ -33,9 +36,6 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
         ablation = Ablation(**_resolve_others(settings, where))
         check_named(f"{where}: speaker", ablation.speaker, vectors, "none")
         check_named(f"{where}: similarity", ablation.similarity, vectors)
-        if ablation.encoder not in config["encoders"]:
-            known = ", ".join(config["encoders"])
-            raise DataError(f"{where}: encoder {ablation.encoder!r} is not under encoders: {known}")
         if (ablation.speaker == "none") != (ablation.fusion in ("none", "attention")):
             raise DataError(
                 f"{where}: speaker is {ablation.speaker!r} but fusion is {ablation.fusion!r}; "
