@@ -3,7 +3,8 @@
     python studies/speakers_controls.py runs/speakers/results [--split test]
 
 A-CCC, means over seeds; differences are paired by speaker, with 95 % intervals over new speakers and seeds where there
-are six test speakers or more, as in `ablation_table.csv`. p values are adjusted by Holm for all rows of a column.
+are six test speakers or more, as in `ablation_table.csv`. p values are adjusted by Holm for all rows and
+targets against the baseline together, and likewise for all against controls.
 """
 
 import argparse
