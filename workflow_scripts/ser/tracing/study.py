@@ -176,7 +176,8 @@ def list_adaptation(
         files.append(folder / "adaptation.safetensors")
         labels, heard = options["pseudo_labels"], dict.fromkeys((*options["splits"], "validation"))
         clustered = study.config["pseudo_labels"][labels]
-        made["pseudo-labels"] = list_embeddings(study, clustered["encoder"], []) if "encoder" in clustered else []
+        layered = clustered["features"] == "layer"
+        made["pseudo-labels"] = list_embeddings(study, clustered["encoder"], []) if layered else []
         made["pseudo-labels"] += [study.results / f"pseudo_labels/{labels}/clusters.safetensors"]
         made["pseudo-labels"] += [
             path for name in heard for path in study.shards(f"pseudo_labels/{labels}", name, "parquet")
