@@ -168,38 +168,27 @@ def add_vectors(results, name, **options):
     write_json(results / "provenance.json", provenance)
 
 
-SPLITS = ("train", "validation", "test")
+SPLITS, VECTORS = ("train", "validation", "test"), "utterance_vectors/given"
 
 
 @pytest.mark.parametrize(
-    ("vectors", "behind"),
+    ("options", "files", "shards"),
     [
-        (
-            {"model": {"model": "hub/id"}},
-            ["speaker_models/model/model.safetensors", "speaker_models/model/xvector.safetensors"]
-            + [f"utterance_vectors/model/{split}/shard-000.tfrecord" for split in SPLITS]
-            + [f"speakers/model/{split}/shard-000.json" for split in SPLITS],
-        ),
-        (
-            {"gemaps": {"features": "egemaps"}},
-            [f"utterance_vectors/gemaps/{split}/shard-000.tfrecord" for split in SPLITS],
-        ),
-        (
-            {"layer": {"features": "embeddings", "encoder": "two"}},
-            ["encoders/two/model.safetensors"] + [f"embeddings/two/{split}/shard-000.tfrecord" for split in SPLITS],
-        ),
+        ({"model": "hub/id"}, [f"speaker_models/given/{n}.safetensors" for n in ("model", "xvector")], VECTORS),
+        ({"features": "egemaps"}, [], VECTORS),
+        ({"features": "embeddings", "encoder": "two"}, ["encoders/two/model.safetensors"], "embeddings/two"),
     ],
 )
 @pytest.mark.parametrize("permuted", [False, True])
-def test_what_speaker_vectors_are_made_of_is_named(broken, vectors, behind, permuted):
+def test_what_speaker_vectors_are_made_of_is_named(broken, options, files, shards, permuted):
     provenance = read_json(broken / "provenance.json")
     provenance["config"]["encoders"]["two"] = provenance["config"]["encoders"]["demo"]
     write_json(broken / "provenance.json", provenance)
-    ((name, options),) = vectors.items()
-    add_vectors(broken, name, **options)
+    add_vectors(broken, "given", **options)
     if permuted:
-        add_vectors(broken, "control", permute=name)
-    behind = [*behind, *(f"speakers/{name}/{split}/shard-000.json" for split in SPLITS)]
+        add_vectors(broken, "control", permute="given")
+    behind = [*files, *(f"{shards}/{split}/shard-000.tfrecord" for split in SPLITS)]
+    behind += [f"speakers/given/{split}/shard-000.json" for split in SPLITS]
     for path in [*behind, *(f"speakers/control/{split}/permuted.json" for split in SPLITS)]:
         (broken / path).parent.mkdir(parents=True, exist_ok=True)
         (broken / path).write_text("{}")
@@ -214,10 +203,8 @@ def test_a_summary_holds_what_speaker_vectors_come_from(broken):
     add_vectors(broken, "xvector", model="hub/id")
     add_vectors(broken, "ecapa", file="ecapa.parquet")
     card = {"weights_sha256": "1" * 64, "xvector_sha256": "2" * 64}
-    for path, value in {
-        "speaker_models/xvector/card.json": card,
-        "speakers/ecapa/test/shard-000.json": {"a": [1.0], "b": [2.0]},
-    }.items():
+    made = {"speaker_models/xvector/card.json": card, "speakers/ecapa/test/shard-000.json": {"a": [1.0], "b": [2.0]}}
+    for path, value in made.items():
         (broken / path).parent.mkdir(parents=True)
         write_json(broken / path, value)
     first = summarise(broken)
