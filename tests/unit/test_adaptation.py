@@ -23,6 +23,7 @@ from ser.adaptation.clusters import read_clusters, read_clusters_past
 from ser.adaptation.masked_prediction import MaskedPrediction
 from ser.adaptation.neighbours import place_speakers
 from ser.adaptation.prediction_head import load_head, read_vectors
+from ser.adaptation.task import Pretraining
 from ser.encoders import pretrained
 from ser.encoders.past import Past, read_past
 from ser.files import DataError, read_json, sha256, write_json
@@ -235,6 +236,16 @@ def test_gpus_that_are_not_there_are_missed_before_training(corpus, tmp_path, mo
     monkeypatch.setattr(trainer, "device_count", lambda: 2)
     with pytest.raises(DataError, match="gpus is 3, but this job sees 2"):
         run(corpus, tmp_path / "out", device="auto", gpus=3)
+
+
+def test_a_loss_that_is_not_finite_names_the_encoder_and_the_step_sizes(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(Pretraining, "summarise", lambda task, sums: [float("nan"), 0.0])
+    message = (
+        r"encoder 'tapt': adaptation: the loss is nan at step 0; lower learning_rate \(now 0.001\) or "
+        r"head_learning_rate \(now 0.01\) in pretraining, or in the encoder's own pretraining$"
+    )
+    with pytest.raises(DataError, match=message):
+        adapt(corpus, tmp_path / "tapt")
 
 
 def test_a_corpus_of_less_than_one_step_is_trained_on_all_the_same(corpus, tmp_path):

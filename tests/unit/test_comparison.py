@@ -138,6 +138,35 @@ def test_audio_that_an_encoder_was_pretrained_on_reaches_all_splits():
     assert reached == {key for key in map(key_of, before["table"]) if key[3] == "test" or key[0] != "base"}
 
 
+def test_speaker_vectors_reach_what_knows_speakers_by_them_or_by_their_control():
+    before, after = make_summary(), make_summary()
+    for digest, summary in zip("ab", (before, after), strict=True):
+        summary["vectors"] = {
+            "xvector": {"model": digest * 64, "head": "c" * 64},
+            "ecapa test": {"s1": digest * 64, "s2": "d" * 64},
+            "ecapa train": {"s3": "d" * 64},
+        }
+        config, ablations = summary["provenance"]["config"], summary["provenance"]["ablations"]
+        config["speaker_vectors"] = {"xvector": {"permute": None}, "shuffled": {"permute": "xvector"}}
+        ablations["mfcc"] = ablations["mfcc"] | {"speaker": "shuffled"}
+        ablations["weighted"] = ablations["weighted"] | {"similarity": "ecapa"}
+        config["calibration"]["methods"][1]["similarity"] = "ecapa"  # sigma
+    for row in after["table"]:
+        row["o_ccc"] = "0.6"
+    changes, differences = compare(before, after)
+    assert [(each.kind, each.where, list(each.items)) for each in changes] == [
+        ("vectors", "ecapa test", ["s1"]),
+        ("vectors", "xvector", ["model"]),
+    ]
+    reached = [{key_of(each.cell) for each in differences if number in each.causes} for number in (0, 1)]
+    keys = set(map(key_of, before["table"]))
+    in_test = {key for key in keys if key[3] == "test" and (key[1] == "sigma" or key[0] == "weighted")}
+    assert reached[0] == in_test | {key for key in keys if key[0] == "weighted"}
+    assert reached[1] == {key for key in keys if key[0] == "mfcc"}
+    del before["vectors"]  # as an earlier version saved it
+    assert compare(before, after)[0] == []
+
+
 def test_pretraining_reaches_what_adapted_encoders_hear():
     before, after = make_summary(), make_summary()
     for epochs, summary in enumerate((before, after), 1):
@@ -284,6 +313,7 @@ def change(*path, value):
         change("audio", "train", value=[1]),
         change("audio", "train", "train.wav", value=None),
         change("encoders", value=["one"]),
+        change("vectors", value={"ecapa test": {"s": 1}}),
         change("table", value={}),
         change("table", 0, value="row"),
         change("table", 0, "a_ccc", value="nought"),

@@ -146,12 +146,31 @@ def test_plain_configs_pass(tmp_path, text):
         ([{"name": "a", "speaker": "mfcc"}], r"'a': speaker is 'mfcc' but fusion is 'none'"),
         ([{"name": "a", "fusion": "sum"}], r"'a': speaker is 'none' but fusion is 'sum'"),
         ([{"name": "a", "head": "transformer", "layer": 3}], r"'a': a transformer head reads the frames of"),
+        (
+            [{"name": "a", "attended": 5}],
+            r"'a': attended is of fusion: attention, but fusion is none; leave out attended",
+        ),
+        (
+            [{"name": "a", "neighbours": 10}],
+            r"'a': neighbours is of weighting: similar_speakers, but weighting is none",
+        ),
+        ([{"name": "a", "strength": 2}], r"'a': strength is of weighting: similar_speakers"),
+        ([{"name": "a", "similarity": "mfcc"}], r"'a': similarity is of weighting: similar_speakers"),
+        ([{"name": "a", "fusion": "attention", "attended": 0, "permuted": True}], r"'a': permuted .* attended is 0"),
         ([{"name": "b"}], r"baseline: 'a' is none of the ablations: b"),
     ],
 )
 def test_senseless_ablations_are_named(ablations, message):
     with pytest.raises(DataError, match=message):
         resolve_ablations(check(SMALLEST | {"ablations": ablations}, SCHEMA))
+
+
+def test_what_an_ablation_leaves_out_of_other_speakers_and_utterances_has_a_value():
+    others = [{"name": "w", "weighting": "similar_speakers"}, {"name": "n", "fusion": "attention"}]
+    others += [{"name": "p", "fusion": "attention", "attended": 0, "normalise": "speaker", "permuted": True}]
+    made = resolve_ablations(check(SMALLEST | {"ablations": [{"name": "a"}, *others]}, SCHEMA))
+    assert (made["w"].similarity, made["w"].neighbours, made["w"].strength) == ("mfcc", 10, 1)
+    assert [made[name].attended for name in ("a", "n", "p")] == [None, 5, 0]
 
 
 def test_an_ablation_can_change_its_training():

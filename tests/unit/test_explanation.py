@@ -15,7 +15,7 @@ from made_results import METHODS, SPEAKERS, MadeResults
 
 from ser.evaluation.cells import CEILING_O, ORACLE, SPEAKER_MEAN
 from ser.files import DataError, read_json, sha256, write_json
-from ser.tracing.comparison import summarise
+from ser.tracing.comparison import compare, summarise
 from ser.tracing.explanation import explain_cell
 from ser.tracing.explanation_text import format_explanation
 
@@ -143,6 +143,8 @@ def test_a_tuned_ablation_of_a_personalised_encoder(broken):
     made = ["tuning/baseline.json", "pseudo_labels/mfcc/clusters.safetensors"]
     made += [f"encoders/mine/{name}" for name in ("model.safetensors", "adaptation.safetensors", "card.json")]
     made += [f"pseudo_labels/mfcc/{split}/shard-000.parquet" for split in ("train", "validation")]
+    made += [f"encoder_summaries/demo/{split}.parquet" for split in ("train", "validation")]  # whom speakers resemble
+    made += [f"embeddings/demo/{split}/shard-000.tfrecord" for split in splits]
     for kind in ("embeddings/mine/{}/shard-000.tfrecord", "speaker_embeddings/mine/{}/shard-000.json"):
         made += [kind.format(split) for split in splits]
     for path in made[1:]:
@@ -154,6 +156,62 @@ def test_a_tuned_ablation_of_a_personalised_encoder(broken):
     assert explained["config"]["ablation"]["training"] == {"dropout": 0.1}
     assert explained["config"]["encoder"]["pretraining"] == {"epochs": 3}
     assert "dropout: 0.1" in format_explanation(explained)
+
+
+def add_vectors(results, name, **options):
+    """Speaker vectors of a provenance, which the ablation `other` takes."""
+    provenance = read_json(results / "provenance.json")
+    given = dict.fromkeys(("features", "encoder", "model", "revision", "file", "permute"))
+    given |= {"layer": -1, "device": "auto", "threads": 1}
+    provenance["config"].setdefault("speaker_vectors", {})[name] = given | options
+    provenance["ablations"]["other"]["speaker"] = name
+    write_json(results / "provenance.json", provenance)
+
+
+SPLITS, VECTORS = ("train", "validation", "test"), "utterance_vectors/given"
+
+
+@pytest.mark.parametrize(
+    ("options", "files", "shards"),
+    [
+        ({"model": "hub/id"}, [f"speaker_models/given/{n}.safetensors" for n in ("model", "xvector")], VECTORS),
+        ({"features": "egemaps"}, [], VECTORS),
+        ({"features": "embeddings", "encoder": "two"}, ["encoders/two/model.safetensors"], "embeddings/two"),
+    ],
+)
+@pytest.mark.parametrize("permuted", [False, True])
+def test_what_speaker_vectors_are_made_of_is_named(broken, options, files, shards, permuted):
+    provenance = read_json(broken / "provenance.json")
+    provenance["config"]["encoders"]["two"] = provenance["config"]["encoders"]["demo"]
+    write_json(broken / "provenance.json", provenance)
+    add_vectors(broken, "given", **options)
+    if permuted:
+        add_vectors(broken, "control", permute="given")
+    behind = [*files, *(f"{shards}/{split}/shard-000.tfrecord" for split in SPLITS)]
+    behind += [f"speakers/given/{split}/shard-000.json" for split in SPLITS]
+    for path in [*behind, *(f"speakers/control/{split}/permuted.json" for split in SPLITS)]:
+        (broken / path).parent.mkdir(parents=True, exist_ok=True)
+        (broken / path).write_text("{}")
+    files = explain_cell(broken, **CELL)["files"]
+    listed = {path for group in files.values() for path in group}
+    assert {str(broken / path) for path in behind} <= listed
+    assert (str(broken / "speakers/control/test/permuted.json") in files["speaker vectors"]) == permuted
+
+
+def test_a_summary_holds_what_speaker_vectors_come_from(broken):
+    add_vectors(broken, "unused", model="x")
+    add_vectors(broken, "xvector", model="hub/id")
+    add_vectors(broken, "ecapa", file="ecapa.parquet")
+    card = {"weights_sha256": "1" * 64, "xvector_sha256": "2" * 64}
+    made = {"speaker_models/xvector/card.json": card, "speakers/ecapa/test/shard-000.json": {"a": [1.0], "b": [2.0]}}
+    for path, value in made.items():
+        (broken / path).parent.mkdir(parents=True)
+        write_json(broken / path, value)
+    first = summarise(broken)
+    assert first["vectors"]["xvector"] == {"model": "1" * 64, "head": "2" * 64}
+    write_json(broken / "speakers/ecapa/test/shard-000.json", {"a": [1.0], "b": [2.5]})
+    (change,) = compare(first, summarise(broken))[0]
+    assert (change.where, list(change.items), change.ablations) == ("ecapa test", ["b"], {"other"})
 
 
 def test_the_text_names_what_it_found(pristine):

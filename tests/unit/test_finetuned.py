@@ -22,16 +22,42 @@ from ser.heads.prediction import load_heads, predict_split
 pytestmark = pytest.mark.long
 
 TESTS = Path(__file__).parents[1]
+FAILING = """
+import sys
+from pathlib import Path
+import ser.lean_torch_keras
+import torch
+from made_finetuning import make_inputs, tune
+from ser.files import DataError
+from ser.finetuning.task import FineTuning
+
+def run_out(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+folder = Path(sys.argv[1])
+make_inputs(folder)
+for fault in ({"learn": run_out}, {"summarise": lambda *_: [float("nan")]}):
+    for name, function in fault.items():
+        setattr(FineTuning, name, function)
+    try:
+        tune(folder, "mlp")
+    except DataError as error:
+        print(error)
+"""
 
 
 def tune(folder: Path, *names: str) -> str:
     """Cases of `made_finetuning`, tuned in a process of its own; what it printed."""
+    done = run_python(TESTS / "made_finetuning.py", folder, *names)
+    return done.stdout + done.stderr
+
+
+def run_python(*arguments) -> subprocess.CompletedProcess:
     paths = os.pathsep.join(map(str, (TESTS.parent / "workflow_scripts", TESTS)))
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, TESTS / "made_finetuning.py", folder, *names]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +66,19 @@ def tuned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned")
     made.make_inputs(folder)
     return folder, tune(folder, *made.CASES)
+
+
+def test_what_went_wrong_names_the_ablation_and_the_keys_with_their_values(tmp_path):
+    memory, loss = run_python("-c", FAILING, tmp_path).stdout.splitlines()
+    assert memory == (
+        "ablation 'mlp': memory ran out (CUDA out of memory. Tried to allocate 2.00 GiB); in finetuning, or in the "
+        "ablation's own finetune, set micro_batch_seconds to less (now 2; the loss stays that of the whole batch), "
+        "crop_seconds to less (now 5.0), or gradient_checkpointing to true (now false)"
+    )
+    assert loss == (
+        "ablation 'mlp': fine-tuning: the loss is nan at step 0; lower learning_rate (now 0.001) or "
+        "head_learning_rate (now 0.01) in finetuning, or in the ablation's own finetune"
+    )
 
 
 def test_no_process_that_trains_imports_tensorflow(tuned):

@@ -75,6 +75,22 @@ def test_what_makes_no_sense_is_refused(ablation, message):
         resolve({"name": "ft", "finetune": {}} | ablation)
 
 
+def test_an_encoder_that_does_not_move_needs_a_step_size_of_the_head():
+    still = {"name": "ft", "finetune": {"learning_rate": 0}}
+    for shared, ablation in (({}, still), ({"learning_rate": 0}, {"name": "ft", "finetune": {}})):
+        with pytest.raises(DataError, match="'ft': finetune: learning_rate is 0, .* set head_learning_rate"):
+            resolve(ablation, finetuning=shared)
+    assert resolve(still, finetuning={"head_learning_rate": 0.001})["ft"].finetune["learning_rate"] == 0
+
+
+def test_a_step_size_that_decays_needs_all_epochs():
+    decays = {"name": "ft", "finetune": {"decay": True}}
+    for shared, patience in (({}, 3), ({"epochs": 9, "patience": 8}, 8)):
+        with pytest.raises(DataError, match=f"'ft': finetune: with decay .* but patience {patience} may end"):
+            resolve(decays, finetuning=shared)
+    assert resolve(decays, finetuning={"epochs": 3})["ft"].finetune["decay"]
+
+
 def test_a_head_that_reads_averages_may_know_other_utterances_of_the_speaker():
     made = resolve({"name": "ft", "finetune": {}, "normalise": "speaker", "enrolment": 5, "fusion": "attention"})["ft"]
     assert (made.normalise, made.enrolment, made.attended, made.layer) == ("speaker", 5, 5, -1)

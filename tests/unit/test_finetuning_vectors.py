@@ -33,6 +33,7 @@ def test_they_stay_unless_told_otherwise():
             {"finetune": {"vectors": "tuned"}},
             "'ft': finetune: vectors has a meaning with an encoder of adaptation papt",
         ),
+        ({"encoder": "typo", "finetune": {"vectors": "tuned"}}, "'ft': encoder 'typo' is not under encoders: e, papt"),
         (
             {"encoder": "first", "finetune": {"vectors": "tuned", "method": "lora"}},
             "before the first layer .position: first., where method lora trains nothing; take method whole",

@@ -12,10 +12,11 @@ from made_corpus import DEFAULTS, make_corpus, write_utterance
 from ser.config.calibration_methods import Method
 from ser.corpus import index
 from ser.corpus.recordings import check_sets, read_recordings
-from ser.evaluation.recording_scores import Files, Scoring, score_recordings
+from ser.evaluation.recording_scores import Files, Scores, Scoring, score_recordings
 from ser.files import DataError, write_json
 from ser.formats import manifest
 from ser.formats.parquet import write_parquet
+from ser.formats.utterances import Utterances
 
 TARGETS = ["valence", "arousal"]
 
@@ -275,6 +276,15 @@ def test_scores_are_means_over_seeds_with_an_interval_of_validation_errors(study
                     width = error
             interval = [float(row[f"{target}_{end}"]) for end in ("low", "high")]
             assert interval == pytest.approx(np.clip([value - width, value + width], 1, 7), abs=3e-6)
+
+
+def test_scores_may_lie_outside_the_label_range_and_intervals_do_not():
+    values = np.array([[7.6, 6.8], [0.4, 3.0]])
+    scores = Scores(Utterances(TARGETS, pa.array(["a", "b"]), ["s"], np.zeros(2, int), values), None, np.full(2, 0.5))
+    above, below = (scores.describe(row, [1, 7]) for row in (0, 1))
+    named = [f"{target}{end}" for target in TARGETS for end in ("", "_low", "_high")]
+    assert [above[name] for name in named] == pytest.approx([7.6, 7, 7, 6.8, 6.3, 7])
+    assert [below[name] for name in named] == pytest.approx([0.4, 1, 1, 3.0, 2.5, 3.5])
 
 
 def test_neighbours_are_the_nearest_training_speakers(study):

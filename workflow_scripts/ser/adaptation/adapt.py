@@ -119,10 +119,11 @@ def _adapt(sources: Sources, recipe: Recipe, places: Places, device: str) -> Non
         settings["feature_penalty"],
     )
     continued = load_head(model, folder / HEAD, centroids)
+    name = f"encoder {places.out_dir.name!r}: adaptation"
     which = "the base's" if continued else "a new"
     log.info("%s of %s with %s prediction head", options["adaptation"], sources.base, which)
     trainer = Trainer(
-        task=Pretraining(model, clips, settings, recipe.audio, extractor.do_normalize, accelerator),
+        task=Pretraining(model, clips, settings, recipe.audio, extractor.do_normalize, accelerator, name),
         settings=settings,
         accelerator=accelerator,
         checkpoint=places.checkpoint,

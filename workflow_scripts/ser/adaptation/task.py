@@ -28,8 +28,9 @@ class Pretraining:
     audio: dict
     normalise: bool
     accelerator: Accelerator
+    name: str = "adaptation"
 
-    name = "adaptation"
+    section = "pretraining, or in the encoder's own pretraining"
     measures = ("loss", "accuracy")
     goal = None
     n_sums = 3

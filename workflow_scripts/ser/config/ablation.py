@@ -20,7 +20,7 @@ class Ablation:
     weighting: str = "none"
     similarity: str = "mfcc"  # the speaker vectors that similar-speaker weighting compares
     neighbours: int = 10
-    strength: float = 1.0
+    strength: float = 1
     units: list | dict | None = None  # sizes of the head
     training: dict | None = None
     finetune: dict | None = None  # how its encoder is trained with the head; None leaves it as it is

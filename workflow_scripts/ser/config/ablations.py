@@ -8,6 +8,10 @@ from ser.config.speaker_vectors import check_named, resolve_speaker_vectors
 from ser.files import DataError
 
 LEAST_SPREAD = 5  # utterances
+ATTENDED = 5  # where an ablation does not say how many
+# What only some ablations have a use for: the setting that they have, and its value.
+USES = {"attended": ("fusion", "attention")}
+USES |= dict.fromkeys(("similarity", "neighbours", "strength"), ("weighting", "similar_speakers"))
 
 
 def resolve_ablations(config: dict) -> dict[str, Ablation]:
@@ -23,9 +27,12 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
         if name in ablations:
             raise DataError(f"{where} is there twice")
         settings = {"encoder": next(iter(config["encoders"]))} | {k: v for k, v in given.items() if k != "name"}
+        if settings["encoder"] not in config["encoders"]:
+            known = ", ".join(config["encoders"])
+            raise DataError(f"{where}: encoder {settings['encoder']!r} is not under encoders: {known}")
         settings["units"] = config["heads"][settings["head"]]
         if "finetune" in given:
-            encoder = config["encoders"].get(settings["encoder"], {})
+            encoder = config["encoders"][settings["encoder"]]
             settings["finetune"] = tune = resolve_finetune(given, config["finetuning"], encoder, where)
             settings["training"] = {"dropout": tune["dropout"], "threads": config["training"]["threads"]}
         else:
@@ -33,9 +40,6 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
         ablation = Ablation(**_resolve_others(settings, where))
         check_named(f"{where}: speaker", ablation.speaker, vectors, "none")
         check_named(f"{where}: similarity", ablation.similarity, vectors)
-        if ablation.encoder not in config["encoders"]:
-            known = ", ".join(config["encoders"])
-            raise DataError(f"{where}: encoder {ablation.encoder!r} is not under encoders: {known}")
         if (ablation.speaker == "none") != (ablation.fusion in ("none", "attention")):
             raise DataError(
                 f"{where}: speaker is {ablation.speaker!r} but fusion is {ablation.fusion!r}; "
@@ -62,7 +66,11 @@ def resolve_ablations(config: dict) -> dict[str, Ablation]:
 
 def _resolve_others(settings: dict, where: str) -> dict:
     """The settings by which an ablation uses other utterances of the speaker; None for what does not apply."""
+    for key, (other, value) in USES.items():
+        if key in settings and settings[other] != value:
+            raise DataError(f"{where}: {key} is of {other}: {value}, but {other} is {settings[other]}; leave out {key}")
     normalised, attends = settings["normalise"] != "none", settings["fusion"] == "attention"
+    attended = settings.get("attended", ATTENDED) if attends else None
     if normalised and settings.get("finetune") is not None and settings["head"] == "transformer":
         raise DataError(
             f"{where}: beside finetune, normalise is of features averaged over time, not of frames: it goes with "
@@ -79,10 +87,12 @@ def _resolve_others(settings: dict, where: str) -> dict:
         )
     if settings["permuted"] and not (normalised or attends):
         raise DataError(f"{where}: permuted is the control of normalise and attention; of speaker it is its `permute`")
+    if settings["permuted"] and attended == 0 and not normalised:
+        raise DataError(f"{where}: permuted takes another speaker's utterances, but attended is 0: it looks at none")
     return settings | {
         "normalise": settings["normalise"] if normalised else None,
         "enrolment": (settings["enrolment"] or None) if normalised else None,
-        "attended": settings["attended"] if attends else None,
+        "attended": attended,
         "permuted": settings["permuted"] or None,
     }
 

@@ -25,6 +25,16 @@ def resolve_finetune(given: dict, shared: dict, encoder: dict, where: str) -> di
             f"{where}: layer is {given['layer']!r}, but finetune trains the layers for a head that reads the last one "
             "(leave out layer), or all of them (layer: weighted)"
         )
+    if not settings["learning_rate"] and settings["head_learning_rate"] is None:
+        raise DataError(
+            f"{where}: finetune: learning_rate is 0, and so is the head's where head_learning_rate is null, so that "
+            "nothing is trained; set head_learning_rate"
+        )
+    if settings["decay"] and settings["patience"] < settings["epochs"]:
+        raise DataError(
+            f"{where}: finetune: with decay the step size falls to 0 at the last of {settings['epochs']} epochs, but "
+            f"patience {settings['patience']} may end training before; set patience to {settings['epochs']}"
+        )
     for key, method in ONE_METHOD.items():
         if settings["method"] != method:
             if key in own:

@@ -152,6 +152,7 @@ def _finetune(
         accelerator,
         memory_bytes / processes,
         make_banks(ablation, clips, hubert.config, recipe.seed),
+        name=f"ablation {recipe.name!r}: fine-tuning",
     )
     trainer = Trainer(
         task=task,
@@ -170,10 +171,14 @@ def _finetune(
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
+        now = {
+            key: str(settings[key]).lower() for key in ("micro_batch_seconds", "crop_seconds", "gradient_checkpointing")
+        }
         raise DataError(
-            f"ablation {recipe.name!r}: memory ran out ({str(error).splitlines()[0]}); set finetuning: "
-            f"micro_batch_seconds to less (now {settings['micro_batch_seconds']}; the loss stays that of the whole "
-            "batch), crop_seconds to less, or gradient_checkpointing to true"
+            f"ablation {recipe.name!r}: memory ran out ({str(error).splitlines()[0]}); in {task.section}, set "
+            f"micro_batch_seconds to less (now {now['micro_batch_seconds']}; the loss stays that of the whole batch), "
+            f"crop_seconds to less (now {now['crop_seconds']}), or gradient_checkpointing to true (now "
+            f"{now['gradient_checkpointing']})"
         ) from error
     if not accelerator.is_main_process:
         return

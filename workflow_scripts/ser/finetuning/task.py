@@ -104,8 +104,9 @@ class FineTuning:
     memory_bytes: float = 0
     banks: dict[str, MemoryBank] = field(default_factory=dict)
     held: dict[str, list[Part]] = field(default_factory=dict)  # of a split, one for each clip
+    name: str = "fine-tuning"
 
-    name = "fine-tuning"
+    section = "finetuning, or in the ablation's own finetune"
     goal = "ccc"
 
     def __post_init__(self):

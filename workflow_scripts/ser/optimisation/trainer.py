@@ -35,6 +35,7 @@ class Task(Protocol):
     """What is trained. Its sums are what a loss and its company are ratios of, (n,) float64, added up over batches."""
 
     name: str  # as errors call it
+    section: str  # of the config, that says how it is trained
     model: torch.nn.Module
     measures: list[str]  # names of what `summarise` gives
     goal: str | None  # the measure whose best weights on the validation split are kept; None keeps the last ones
@@ -180,7 +181,11 @@ class Trainer:
         """Add a row to the curve, from the sums of all processes."""
         values = [round(value, 6) for value in self.task.summarise(self.accelerator.reduce(sums).tolist())]
         if not np.isfinite(values).all():
-            raise DataError(f"{self.task.name}: the loss is {values[0]} at step {step}; try a smaller learning rate")
+            rates = {key: self.settings[key] for key in ("learning_rate", "head_learning_rate")}
+            now = " or ".join(f"{key} (now {rate:g})" for key, rate in rates.items() if rate)
+            raise DataError(
+                f"{self.task.name}: the loss is {values[0]} at step {step}; lower {now} in {self.task.section}"
+            )
         self.curve.append(dict(zip(self.columns, (step, epoch, split, *values, f"{rate:.4g}"), strict=True)))
         if self.accelerator.is_main_process:
             measured = ", ".join(f"{name} {value:.4f}" for name, value in zip(self.task.measures, values, strict=True))

@@ -1,9 +1,12 @@
 """Two runs of a study: which cells of the ablation table changed, by how much, and what can account for it."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ser.config.speaker_vectors import resolve_speaker_vectors
 from ser.files import DataError, read_json
 from ser.formats import manifest
 from ser.formats.csv_files import read_rows
@@ -30,6 +33,7 @@ NO_FIGURE = {
     "evaluation": {"shift_calibration"},
 }
 PARTS = {"provenance", "audio", "labels", "encoders", "table"}
+VECTORS = "vectors"  # a part that summaries of earlier versions lack
 
 Ablations = list[tuple[str, dict]]  # of both runs
 Items = dict[str, tuple[str | None, str | None]]  # what differs -> its value in the first and the second run
@@ -39,25 +43,26 @@ Items = dict[str, tuple[str | None, str | None]]  # what differs -> its value in
 class Change:
     """An input that differs between two runs, and the cells that it can reach: None is any.
 
-    `everywhere` are the ablations that a split's audio reaches in the other splits too.
+    `everywhere` are the ablations that a split's audio reaches in the other splits too. With `either` it reaches the
+    cells of its ablations and those of its calibrations, else those of both.
     """
 
-    kind: str  # audio, labels, encoder, config, code, packages
+    kind: str  # audio, labels, encoder, vectors, config, code, packages
     where: str
     items: Items
     ablations: frozenset[str] | None = None
     calibrations: frozenset[str] | None = None
     split: str | None = None
     everywhere: frozenset[str] = frozenset()
+    either: bool = False
 
     def reaches(self, cell: dict[str, str], baselines: set[str]) -> bool:
         """Whether it can account for a cell. The baseline is in the deltas of uncalibrated rows."""
         involved = {cell["ablation"]} | (baselines if cell["calibration"] == "none" else set())
-        return (
-            (self.ablations is None or bool(self.ablations & involved))
-            and (self.calibrations is None or cell["calibration"] in self.calibrations)
-            and (self.split in (None, cell["split"]) or bool(self.everywhere & involved))
-        )
+        by_ablation = self.ablations is None or bool(self.ablations & involved)
+        by_calibration = self.calibrations is None or cell["calibration"] in self.calibrations
+        reached = by_ablation or by_calibration if self.either else by_ablation and by_calibration
+        return reached and (self.split in (None, cell["split"]) or bool(self.everywhere & involved))
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ def summarise(results: str | Path) -> dict:
         "audio": {split: dict(_list_audio(results, split, found)) for split, found in index["shards"].items()},
         "labels": {split: dict(_list_labels(results, split)) for split in index["shards"]},
         "encoders": {name: read_json(results / f"encoders/{name}/card.json")["weights_sha256"] for name in encoders},
+        VECTORS: dict(_list_vectors(results, made["config"], index["shards"])),
         "table": read_rows(results / TABLE),
     }
 
@@ -99,7 +105,7 @@ def read_summary(path: str | Path) -> dict:
         summary = read_json(path)
     except DataError:
         summary = None
-    if not isinstance(summary, dict) or set(summary) != PARTS or not _is_whole(summary):
+    if not isinstance(summary, dict) or set(summary) - {VECTORS} != PARTS or not _is_whole(summary):
         raise DataError(f"{path}: is no summary; make one of a results folder with --save")
     return summary
 
@@ -114,6 +120,7 @@ def _is_whole(summary: dict) -> bool:
         settings = [*made["ablations"].values(), *made["config"]["encoders"].values(), *made["code"].values()]
         settings += [made["packages"], made["config"]["calibration"]]
         texts = [summary["encoders"], *summary["audio"].values(), *summary["labels"].values(), *cells]
+        texts += summary.get(VECTORS, {}).values()
         fit = fit_python and isinstance(cells, list) and all(isinstance(each, dict) for each in [*settings, *texts])
         fit = fit and all(isinstance(value, str) for each in texts for value in each.values())
         fit = fit and all(isinstance(each.get("splits", []), list) for each in made["config"]["encoders"].values())
@@ -135,6 +142,23 @@ def _list_audio(results: Path, split: str, shards: Iterable[str]) -> Iterator[tu
 def _list_labels(results: Path, split: str) -> Iterator[tuple[str, str]]:
     for utterance, *values in (row.values() for row in read_rows(results / f"manifests/{split}/labels.csv")):
         yield utterance, ", ".join(values)  # speaker and labels
+
+
+def _list_vectors(results: Path, config: dict, splits: dict) -> Iterator[tuple[str, dict[str, str]]]:
+    """Of each speaker model the digests of its weights, of vectors from a file one for each speaker, split by split."""
+    for name, vectors in resolve_speaker_vectors(config).items():
+        card = results / f"speaker_models/{name}/card.json"
+        if vectors.kind == "model" and card.is_file():  # else nothing uses it
+            made = read_json(card)
+            yield name, {"model": made["weights_sha256"], "head": made["xvector_sha256"]}
+        for split, shards in splits.items() if vectors.kind == "file" else ():
+            paths = (results / path for path in vectors.list_files(split=split, shard=sorted(shards)))
+            known = [item for path in paths if path.is_file() for item in read_json(path).items()]
+            if known:
+                yield (
+                    f"{name} {split}",
+                    {speaker: hashlib.sha256(json.dumps(vector).encode()).hexdigest() for speaker, vector in known},
+                )
 
 
 def compare(first: dict, second: dict) -> tuple[list[Change], list[Difference]]:
@@ -179,6 +203,8 @@ def list_changes(first: dict, second: dict) -> Iterator[Change]:
                 yield Change(kind, split, items, split=None if trains else split, everywhere=heard)
     for name, values in _differ(first["encoders"], second["encoders"]).items():
         yield Change("encoder", name, {"weights": values}, ablations=_select(ablations, "encoder", name))
+    if VECTORS in first and VECTORS in second:
+        yield from _list_vector_changes(first[VECTORS], second[VECTORS], made, ablations)
     yield from _list_config_changes(made, ablations)
     code = [{name: digest for files in each["code"].values() for name, digest in files.items()} for each in made]
     versions = [each["packages"] | {"Python": each["python"]} for each in made]
@@ -211,6 +237,28 @@ def _select_adapted(made: list[dict], ablations: Ablations, which: Callable[[dic
     encoders = [item for each in made for item in each["config"]["encoders"].items()]
     adapted = {name for name, options in encoders if options.get("adaptation", "none") != "none" and which(options)}
     return frozenset().union(*(_select(ablations, "encoder", name) for name in adapted))
+
+
+def _list_vector_changes(first: dict, second: dict, made: list[dict], ablations: Ablations) -> Iterator[Change]:
+    """Models and files that speaker vectors come from: they reach what knows speakers by them, or permuted."""
+    configs = [each["config"] for each in made]
+    for where in sorted({*first, *second}):
+        name, _, split = where.partition(" ")
+        sections = [config.get("speaker_vectors", {}) for config in configs]
+        names = {name} | {n for each in sections for n, options in each.items() if options.get("permute") == name}
+        weighted = {n for n, a in ablations if a["weighting"] != "none" and a.get("similarity") in names}
+        methods = [method for config in configs for method in config["calibration"]["methods"]]
+        if items := _differ(first.get(where, {}), second.get(where, {})):
+            yield Change(
+                VECTORS,
+                where,
+                items,
+                ablations=frozenset(weighted | {n for n, a in ablations if a.get("speaker") in names}),
+                calibrations=frozenset(m["name"] for m in methods if m.get("similarity") in names),
+                split=None if split in ("", "train", "validation") else split,
+                everywhere=frozenset(weighted),
+                either=True,
+            )
 
 
 def _list_config_changes(made: list[dict], ablations: Ablations) -> Iterator[Change]:

@@ -1,14 +1,16 @@
 """A finished study: what its results folder says of itself, and the files that its figures come from."""
 
 import re
+from collections.abc import Iterator
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from ser.config.ablation import Ablation
 from ser.config.calibration_methods import Method, count_labelled, read_methods
 from ser.config.encoders import resolve_encoders
 from ser.config.finetuning import name_encoder
-from ser.config.speaker_vectors import resolve_speaker_vectors
+from ser.config.speaker_vectors import MADE_FROM_AUDIO, resolve_speaker_vectors
 from ser.files import DataError, read_json
 from ser.tracing.provenance import NAME, read_provenance
 
@@ -108,7 +110,10 @@ def list_files(study: Study, owner: str, method: Method | None, split: str) -> d
         vectors |= dict.fromkeys((settings.similarity, name) for name in ["train", *tests])
     if method and method.similarity not in ("fused", "encoder"):
         vectors |= dict.fromkeys((method.similarity, name) for name in splits)
-    return {
+    sources = list(vectors)
+    if method and method.similarity == "encoder":
+        sources += [("encoder", name) for name in ("train", *([] if method.enrolment else [split]))]
+    files = {
         "manifests": [path for name in splits for path in study.shards("manifests", name, "csv")],
         "encoder": encoder,
         **adaptation,
@@ -131,6 +136,31 @@ def list_files(study: Study, owner: str, method: Method | None, split: str) -> d
         "choices": [study.results / f"calibration/{owner}/choices.json"],
         "calibrated": study.seed_files("calibrated", owner, split),
     }
+    listed = set(chain(*files.values()))
+    made = dict.fromkeys(path for name, each in sources for path in list_sources(study, name, owner, each))
+    behind = [path for path in made if path not in listed]
+    return {"behind vectors": behind} | files if behind else files
+
+
+def list_sources(study: Study, name: str, owner: str, split: str) -> Iterator[Path]:
+    """What the files of speaker vectors of a split are made of, as far as it is in the results."""
+    vectors, ablation = study.speaker_vectors[name], study.ablations[owner]
+    if vectors.kind == "permute":
+        yield from list_sources(study, vectors.source, owner, split)
+        yield from study.vectors(vectors.source, owner, split)
+    if vectors.kind in ("encoder", "embeddings"):
+        yield from list_embeddings(study, vectors.source or ablation.encoder, [split])
+    if vectors.kind == "model":
+        yield from (study.results / f"speaker_models/{name}/{file}.safetensors" for file in ("model", "xvector"))
+    if vectors.kind in MADE_FROM_AUDIO:
+        yield from study.shards(f"utterance_vectors/{name}", split, "tfrecord")
+
+
+def list_embeddings(study: Study, encoder: str, splits: list[str]) -> list[Path]:
+    """An encoder's embeddings of splits, after all that made them."""
+    files, made = list_adaptation(study, encoder, splits, [])
+    embeddings = (path for name in splits for path in study.shards(f"embeddings/{encoder}", name, "tfrecord"))
+    return [*files, *chain(*made.values()), *embeddings]
 
 
 def list_adaptation(
@@ -145,12 +175,18 @@ def list_adaptation(
     if options["adaptation"] != "none":
         files.append(folder / "adaptation.safetensors")
         labels, heard = options["pseudo_labels"], dict.fromkeys((*options["splits"], "validation"))
-        made["pseudo-labels"] = [study.results / f"pseudo_labels/{labels}/clusters.safetensors"]
+        clustered = study.config["pseudo_labels"][labels]
+        layered = clustered["features"] == "layer"
+        made["pseudo-labels"] = list_embeddings(study, clustered["encoder"], []) if layered else []
+        made["pseudo-labels"] += [study.results / f"pseudo_labels/{labels}/clusters.safetensors"]
         made["pseudo-labels"] += [
             path for name in heard for path in study.shards(f"pseudo_labels/{labels}", name, "parquet")
         ]
     if options["adaptation"] == "papt":
         kinds = [f"speaker_embeddings/{name}" for name in tuned or [encoder]]
+        similar = options["similarity"]
+        made["similar speakers"] = list_embeddings(study, similar, list(dict.fromkeys([*heard, *splits])))
+        made["similar speakers"] += [study.results / f"encoder_summaries/{similar}/{name}.parquet" for name in heard]
         made["speaker embeddings"] = [p for kind in kinds for name in splits for p in study.shards(kind, name, "json")]
         files += [study.results / name / "adaptation.safetensors" for name in tuned]
     return files, made
