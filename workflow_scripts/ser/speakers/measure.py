@@ -38,8 +38,9 @@ def measure_shard(
 ) -> None:
     """Write the records of a shard's utterances, `embedding` (1, W) float32, in order of id; rejected audio has none.
 
-    A vector that does not exist (audio too short for the kind) is NaN, for `averages.average_shard` to count. Records
-    of the last run are taken over as in `embed.embed_shard`, where audio, kind, model and `fingerprint` are the same.
+    A vector that does not exist (audio too short for the kind, or unvoiced) is NaN, for `averages.average_shard` to
+    count. Records of the last run are taken over as in `embed.embed_shard`, where audio, kind, model and `fingerprint`
+    are the same.
 
     Args:
         folder: of the speaker model, in the workflow's form; None where the kind has no model
