@@ -91,11 +91,22 @@ try:
         check_installed([each.kind for each in SPEAKER_VECTORS.values()])
         for each in SPEAKER_VECTORS.values():
             if each.kind == "file":
+                wanted = INDEX.shards | {
+                    split: INDEX.recordings[split]
+                    for split, settings in RECORDING_SETS.items()
+                    if each.name
+                    in recordings.list_files(
+                        settings,
+                        ABLATIONS[settings["ablation"]],
+                        METHODS,
+                        SPEAKER_VECTORS,
+                    )
+                }
                 vectors_file.check_file(
                     each.source,
                     [
                         f"results/manifests/{split}/shard-{shard}.csv"
-                        for split, found in (INDEX.shards | INDEX.recordings).items()
+                        for split, found in wanted.items()
                         for shard in found
                     ],
                 )
@@ -307,16 +318,21 @@ def seed_files(kind, ablation, split):
     return [f"results/{kind}/{ablation}/seed-{seed}/{split}.parquet" for seed in SEEDS]
 
 
-def compared_vectors(ablation, split):
-    """The speaker vectors of a split that the calibration methods compare: their files, as `vectors_NAME`."""
-    compared = dict.fromkeys(["fused", *(method.similarity for method in METHODS)])
+def compared_vectors(ablation, split, methods=METHODS):
+    """The speaker vectors of a split that calibration methods compare: their files, as `vectors_NAME`."""
+    compared = dict.fromkeys(["fused", *(method.similarity for method in methods)])
     return {f"vectors_{name}": vector_files(name, ablation, split) for name in compared}
 
 
 def calibration_methods(split):
-    """The methods that a split is calibrated with: of recordings, which have no labels, all but those that enrol."""
+    """The methods that a split is calibrated with: of recordings, without labels and known vectors, not all."""
     methods = config["calibration"]["methods"]
-    return [m for m in methods if not (split in RECORDING_SETS and m["enrolment"])]
+    if split not in RECORDING_SETS:
+        return methods
+    settings = RECORDING_SETS[split]
+    ablation = ABLATIONS[settings["ablation"]]
+    listed = recordings.list_methods(settings, ablation, METHODS, SPEAKER_VECTORS)
+    return [method for method in methods if method["name"] in {m.name for m in listed}]
 
 
 def calibration_evidence(ablation, split):
@@ -324,17 +340,17 @@ def calibration_evidence(ablation, split):
 
     These, and no others, are in a file of their own, and only where a method asks for them.
     """
+    methods = read_methods(calibration_methods(split))
     train = {
         f"train_{name}": paths
-        for name, paths in compared_vectors(ablation, "train").items()
+        for name, paths in compared_vectors(ablation, "train", methods).items()
     }
     files = {"predictions": seed_files("predictions", ablation, split)}
-    methods = read_methods(calibration_methods(split))
     if count_enrolled(methods):
         files["enrolment"] = seed_files("enrolment_vectors", ablation, split)
     if count_labelled(methods):
         files["enrolment_labels"] = f"results/manifests/{split}/enrolment_labels.csv"
-    return train | files | compared_vectors(ablation, split)
+    return train | files | compared_vectors(ablation, split, methods)
 
 
 wildcard_constraints:
