@@ -11,6 +11,8 @@
 import re
 import sys
 
+from snakemake.settings.types import DeploymentMethod
+
 from ser.python_version import explain_unserved
 
 if unserved := explain_unserved():
@@ -70,7 +72,12 @@ try:
     early_checks.check_heads(ABLATIONS, GRID)
     for name in ENCODERS:
         encoder_checks.check_base(name, ENCODERS[name])
-        encoder_checks.check_layers(name, ENCODERS, ABLATIONS, config["pseudo_labels"])
+        encoder_checks.check_layers(
+            name, ENCODERS, ABLATIONS, config["pseudo_labels"], SPEAKER_VECTORS
+        )
+    for each in SPEAKER_VECTORS.values():
+        if each.kind == "model":
+            encoder_checks.check_speaker_model(each)
     if workflow.is_main_process:
         early_checks.check_targets(
             sys.argv[1:], ABLATIONS, GRID, {"scored": SCORED, "bundles": BUNDLES}
@@ -88,7 +95,9 @@ try:
         else index.load()
     )
     if workflow.is_main_process:
-        check_installed([each.kind for each in SPEAKER_VECTORS.values()])
+        # With conda a job has the environment of its rule, not this one.
+        if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
+            check_installed([each.kind for each in SPEAKER_VECTORS.values()])
         for each in SPEAKER_VECTORS.values():
             if each.kind == "file":
                 wanted = INDEX.shards | {
@@ -103,6 +112,7 @@ try:
                     )
                 }
                 vectors_file.check_file(
+                    each.name,
                     each.source,
                     [
                         f"results/manifests/{split}/shard-{shard}.csv"

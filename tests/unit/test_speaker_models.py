@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+import transformers
 from test_families import OWN, make_model
 from test_hubert import PRE_NORM, TINY, speech_like
 from transformers import Wav2Vec2FeatureExtractor
 
 from ser.files import DataError, read_json
+from ser.formats.encoder_families import FAMILIES, SPEAKER_FAMILIES
 from ser.speakers.from_audio import describe_speaker, open_extractor
 from ser.speakers.speaker_models import prepare_model
 from ser.speakers.xvector import XVector
@@ -97,3 +99,8 @@ def test_a_damaged_head_is_named(tmp_path):
     (tmp_path / "model" / "xvector.safetensors").write_bytes(b"0")
     with pytest.raises(DataError, match="xvector.safetensors: is damaged"):
         XVector(tmp_path / "model")
+
+
+def test_the_plan_knows_the_families_that_have_speaker_models():
+    configs = {kind: getattr(transformers, f"{name}Config")() for kind, name in FAMILIES.items()}
+    assert {kind for kind, config in configs.items() if hasattr(config, "tdnn_dim")} == set(SPEAKER_FAMILIES)

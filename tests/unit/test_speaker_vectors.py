@@ -172,14 +172,14 @@ def test_vectors_of_a_file_go_to_their_shards(tmp_path):
     pq.write_table(pa.table(table), path)
     shards = [write_manifest(tmp_path, "000", [("u", "u.wav", s, "") for s in "ab"])]
     shards.append(write_manifest(tmp_path, "001", [("w", "w.wav", "c", "")]))
-    vectors_file.check_file(path, shards)
-    vectors_file.take_shard(path, shards[0], tmp_path / "out.json")
+    vectors_file.check_file("v", path, shards)
+    vectors_file.take_shard("v", path, shards[0], tmp_path / "out.json")
     assert read_json(tmp_path / "out.json") == {"a": {"file": [1.0, 2.0]}, "b": {"file": [3.0, 4.0]}}
-    before = [vectors_file.digest_shard(path, shard) for shard in shards]
+    before = [vectors_file.digest_shard("v", path, shard) for shard in shards]
     table["vector"][2] = [5.0, 7.0]
     pq.write_table(pa.table(table), path)
     vectors_file.read_file.cache_clear()
-    after = [vectors_file.digest_shard(path, shard) for shard in shards]
+    after = [vectors_file.digest_shard("v", path, shard) for shard in shards]
     assert before[0] == after[0] and before[1] != after[1]
 
 
@@ -195,16 +195,20 @@ def test_vectors_of_a_file_go_to_their_shards(tmp_path):
         ({"speaker_id": ["a", "b"], "vector": [["x"], ["y"]]}, "row 1, speaker a: has numbers that are missing"),
         ({"speaker_id": ["a", "b"], "vector": [1.0, 2.0]}, "column vector holds double, expected lists of numbers"),
         ({"speaker": ["a", "b"], "vector": [[1.0], [2.0]]}, "has no column 'speaker_id'"),
+        ("file,speaker,rating\na.wav,a,3\n", "v.parquet: cannot be read as Parquet"),
         (None, "is no file"),
     ],
 )
 def test_a_file_of_vectors_that_cannot_be_used_is_named(tmp_path, table, fault):
     path = tmp_path / "v.parquet"
-    if table:
+    if isinstance(table, str):
+        path.write_text(table)
+    elif table:
         pq.write_table(pa.table(table), path)
     manifest = write_manifest(tmp_path, "000", [("u", "u.wav", "a", ""), ("w", "w.wav", "b", "")])
-    with pytest.raises(DataError, match=fault):
-        vectors_file.check_file(str(path), [manifest])
+    with pytest.raises(DataError, match=fault) as said:
+        vectors_file.check_file("v", str(path), [manifest])
+    assert str(said.value).startswith("config: speaker_vectors.v.file: ") and "delete" not in str(said.value)
 
 
 def test_functionals_are_compared_standardised_by_training_speakers_alone(tmp_path):

@@ -56,3 +56,22 @@ def test_a_file_knows_the_speakers_of_recordings_that_are_scored_by_it(project, 
         write_vectors(project, "guests/ann")
     taken = {job for job in project.plan(target) if job.startswith("take_vectors") and "scored" in job}
     assert bool(taken) is reads
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        ({"file": "corpus/labels.csv"}, "config: speaker_vectors.v.file: corpus/labels.csv: cannot be read as Parquet"),
+        ({"features": "embeddings", "layer": 99}, "config: speaker_vectors.v: layer is 99, but encoder 'framed' has"),
+        ({"model": "encoders/plain"}, "config: speaker_vectors.v.model: encoders/plain/config.json: model_type is"),
+        (
+            {"model": "encoders/plain", "revision": "main"},
+            "config: speaker_vectors.v: model 'encoders/plain' is a local",
+        ),
+    ],
+)
+def test_a_plan_names_the_key_of_vectors_that_cannot_be_used(project, vectors, message):
+    with project.configure() as config:
+        config["speaker_vectors"]["v"] = vectors
+    said = refuse(project)
+    assert message in said and "delete" not in said
