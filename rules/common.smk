@@ -334,35 +334,6 @@ def compared_vectors(ablation, split, methods=METHODS):
     return {f"vectors_{name}": vector_files(name, ablation, split) for name in compared}
 
 
-def calibration_methods(split):
-    """The methods that a split is calibrated with: of recordings, without labels and known vectors, not all."""
-    methods = config["calibration"]["methods"]
-    if split not in RECORDING_SETS:
-        return methods
-    settings = RECORDING_SETS[split]
-    ablation = ABLATIONS[settings["ablation"]]
-    listed = recordings.list_methods(settings, ablation, METHODS, SPEAKER_VECTORS)
-    return [method for method in methods if method["name"] in {m.name for m in listed}]
-
-
-def calibration_evidence(ablation, split):
-    """A split's predictions and vectors, the training speakers' vectors; of its labels those of enrolled utterances.
-
-    These, and no others, are in a file of their own, and only where a method asks for them.
-    """
-    methods = read_methods(calibration_methods(split))
-    train = {
-        f"train_{name}": paths
-        for name, paths in compared_vectors(ablation, "train", methods).items()
-    }
-    files = {"predictions": seed_files("predictions", ablation, split)}
-    if count_enrolled(methods):
-        files["enrolment"] = seed_files("enrolment_vectors", ablation, split)
-    if count_labelled(methods):
-        files["enrolment_labels"] = f"results/manifests/{split}/enrolment_labels.csv"
-    return train | files | compared_vectors(ablation, split, methods)
-
-
 wildcard_constraints:
     ablation=one_of(ABLATIONS),
     encoder=one_of([*ENCODERS, *TUNED_ENCODERS]),
