@@ -11,6 +11,8 @@
 import re
 import sys
 
+from snakemake.settings.types import DeploymentMethod
+
 from ser.python_version import explain_unserved
 
 if unserved := explain_unserved():
@@ -70,7 +72,12 @@ try:
     early_checks.check_heads(ABLATIONS, GRID)
     for name in ENCODERS:
         encoder_checks.check_base(name, ENCODERS[name])
-        encoder_checks.check_layers(name, ENCODERS, ABLATIONS, config["pseudo_labels"])
+        encoder_checks.check_layers(
+            name, ENCODERS, ABLATIONS, config["pseudo_labels"], SPEAKER_VECTORS
+        )
+    for each in SPEAKER_VECTORS.values():
+        if each.kind == "model":
+            encoder_checks.check_speaker_model(each)
     if workflow.is_main_process:
         early_checks.check_targets(
             sys.argv[1:], ABLATIONS, GRID, {"scored": SCORED, "bundles": BUNDLES}
@@ -88,14 +95,28 @@ try:
         else index.load()
     )
     if workflow.is_main_process:
-        check_installed([each.kind for each in SPEAKER_VECTORS.values()])
+        # With conda a job has the environment of its rule, not this one.
+        if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
+            check_installed([each.kind for each in SPEAKER_VECTORS.values()])
         for each in SPEAKER_VECTORS.values():
             if each.kind == "file":
+                wanted = INDEX.shards | {
+                    split: INDEX.recordings[split]
+                    for split, settings in RECORDING_SETS.items()
+                    if each.name
+                    in recordings.list_files(
+                        settings,
+                        ABLATIONS[settings["ablation"]],
+                        METHODS,
+                        SPEAKER_VECTORS,
+                    )
+                }
                 vectors_file.check_file(
+                    each.name,
                     each.source,
                     [
                         f"results/manifests/{split}/shard-{shard}.csv"
-                        for split, found in (INDEX.shards | INDEX.recordings).items()
+                        for split, found in wanted.items()
                         for shard in found
                     ],
                 )
@@ -308,34 +329,10 @@ def seed_files(kind, ablation, split):
     return [f"results/{kind}/{ablation}/seed-{seed}/{split}.parquet" for seed in SEEDS]
 
 
-def compared_vectors(ablation, split):
-    """The speaker vectors of a split that the calibration methods compare: their files, as `vectors_NAME`."""
-    compared = dict.fromkeys(["fused", *(method.similarity for method in METHODS)])
+def compared_vectors(ablation, split, methods=METHODS):
+    """The speaker vectors of a split that calibration methods compare: their files, as `vectors_NAME`."""
+    compared = dict.fromkeys(["fused", *(method.similarity for method in methods)])
     return {f"vectors_{name}": vector_files(name, ablation, split) for name in compared}
-
-
-def calibration_methods(split):
-    """The methods that a split is calibrated with: of recordings, which have no labels, all but those that enrol."""
-    methods = config["calibration"]["methods"]
-    return [m for m in methods if not (split in RECORDING_SETS and m["enrolment"])]
-
-
-def calibration_evidence(ablation, split):
-    """A split's predictions and vectors, the training speakers' vectors; of its labels those of enrolled utterances.
-
-    These, and no others, are in a file of their own, and only where a method asks for them.
-    """
-    train = {
-        f"train_{name}": paths
-        for name, paths in compared_vectors(ablation, "train").items()
-    }
-    files = {"predictions": seed_files("predictions", ablation, split)}
-    methods = read_methods(calibration_methods(split))
-    if count_enrolled(methods):
-        files["enrolment"] = seed_files("enrolment_vectors", ablation, split)
-    if count_labelled(methods):
-        files["enrolment_labels"] = f"results/manifests/{split}/enrolment_labels.csv"
-    return train | files | compared_vectors(ablation, split)
 
 
 wildcard_constraints:

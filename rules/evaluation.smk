@@ -24,6 +24,27 @@ DESCRIBED += ("normalise", "enrolment", "attended", "permuted")
 CALIBRATED = "results/calibrated/{ablation}/seed-{seed}/{split}.parquet"
 
 
+def calibration_evidence(
+    ablation,
+    split,
+):
+    """A split's predictions and vectors, the training speakers' vectors; of its labels those of enrolled utterances.
+
+    These, and no others, are in a file of their own, and only where a method asks for them.
+    """
+    methods = read_methods(calibration_methods(split))
+    train = {
+        f"train_{name}": paths
+        for name, paths in compared_vectors(ablation, "train", methods).items()
+    }
+    files = {"predictions": seed_files("predictions", ablation, split)}
+    if count_enrolled(methods):
+        files["enrolment"] = seed_files("enrolment_vectors", ablation, split)
+    if count_labelled(methods):
+        files["enrolment_labels"] = f"results/manifests/{split}/enrolment_labels.csv"
+    return train | files | compared_vectors(ablation, split, methods)
+
+
 def calibration_inputs(
     wildcards,
 ):

@@ -23,6 +23,19 @@ use rule calibrate as calibrate_recordings with:
         split=one_of(RECORDING_SETS),
 
 
+def calibration_methods(
+    split,
+):
+    """The methods that a split is calibrated with: of recordings, without labels and known vectors, not all."""
+    methods = config["calibration"]["methods"]
+    if split not in RECORDING_SETS:
+        return methods
+    settings = RECORDING_SETS[split]
+    ablation = ABLATIONS[settings["ablation"]]
+    listed = recordings.list_methods(settings, ablation, METHODS, SPEAKER_VECTORS)
+    return [method for method in methods if method["name"] in {m.name for m in listed}]
+
+
 def recordings_settings(
     wildcards,
 ):

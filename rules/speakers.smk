@@ -82,6 +82,14 @@ def speaker_model_of(
     return "results/speaker_models/{vectors}/card.json"
 
 
+def measuring_environment(
+    wildcards,
+):
+    """The conda environment of a kind of vectors: opensmile is no free software, and only in one that asks for it."""
+    kind = SPEAKER_VECTORS[wildcards.vectors].kind
+    return f"../envs/{'egemaps' if kind == 'egemaps' else 'encoder'}.yaml"
+
+
 rule measure_vectors:
     """Vectors of the utterances of one shard, of a kind that is dear to compute."""
     input:
@@ -96,7 +104,7 @@ rule measure_vectors:
     wildcard_constraints:
         vectors=name_vectors(*MADE_FROM_AUDIO),
     conda:
-        "../envs/encoder.yaml"
+        measuring_environment
     threads: lambda wildcards: SPEAKER_VECTORS[wildcards.vectors].threads
     resources:
         mem_mb=4000,
@@ -160,7 +168,7 @@ def vectors_digest(
     manifest = "results/manifests/{split}/shard-{shard}.csv".format(**wildcards)
     try:
         return vectors_file.digest_shard(
-            SPEAKER_VECTORS[wildcards.vectors].source, manifest
+            wildcards.vectors, SPEAKER_VECTORS[wildcards.vectors].source, manifest
         )
     except DataError as error:
         raise WorkflowError(str(error)) from None

@@ -205,5 +205,5 @@ def test_a_header_that_is_none_is_named(tmp_path, text, message):
 def test_a_table_that_unpacks_to_more_than_any_corpus_is_refused(tmp_path, monkeypatch):
     settings = save(make_database(), tmp_path, "parquet")
     monkeypatch.setattr("ser.formats.parquet.MOST_ROWS", 1)
-    with pytest.raises(DataError, match="parquet: is damaged .it has . rows; expected 1 at most"):
+    with pytest.raises(DataError, match="parquet: cannot be read as Parquet .it has . rows; expected 1 at most"):
         read_corpus(settings)

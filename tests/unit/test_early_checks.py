@@ -11,6 +11,7 @@ from ser.config import early_checks
 from ser.config.ablations import resolve_ablations
 from ser.config.encoders import resolve_encoders
 from ser.config.schema import check
+from ser.config.speaker_vectors import resolve_speaker_vectors
 from ser.corpus.variation import check_validation
 from ser.files import DataError, write_json
 from ser.formats import encoder_checks
@@ -35,15 +36,21 @@ def base(tmp_path, monkeypatch):
     """A local encoder of 12 layers, in the working folder."""
     monkeypatch.chdir(tmp_path)
     write_json(tmp_path / "base/config.json", {"model_type": "hubert", "num_hidden_layers": 12})
+    write_json(tmp_path / "wavlm/config.json", {"model_type": "wavlm", "architectures": ["WavLMModel"]})
+    (tmp_path / "empty").mkdir()
     return tmp_path / "base"
 
 
 def check_all(**sections):
     encoders, ablations, config = resolve(**sections)
+    vectors = resolve_speaker_vectors(config)
     early_checks.check_heads(ablations, config["tuning"])
     for name, encoder in encoders.items():
         encoder_checks.check_base(name, encoder)
-        encoder_checks.check_layers(name, encoders, ablations, config["pseudo_labels"])
+        encoder_checks.check_layers(name, encoders, ablations, config["pseudo_labels"], vectors)
+    for each in vectors.values():
+        if each.kind == "model":
+            encoder_checks.check_speaker_model(each)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +72,23 @@ def check_all(**sections):
             {"pseudo_labels": {"p": {"features": "layer", "encoder": "e", "layer": 99}}},
             "config: pseudo_labels.p: layer is 99, but encoder 'e' has layers 0 to 12",
         ),
+        (
+            {"speaker_vectors": {"v": {"features": "embeddings", "layer": 99}}},
+            "config: speaker_vectors.v: layer is 99, but encoder 'e' has layers 0 to 12",
+        ),
+        (
+            {"speaker_vectors": {"v": {"model": "base", "revision": "main"}}},
+            "config: speaker_vectors.v: model 'base' is a local folder, and revision 'main' has a meaning for a hub id",
+        ),
+        (
+            {"speaker_vectors": {"v": {"model": "base"}}},
+            "config: speaker_vectors.v.model: base/config.json: model_type is 'hubert', expected one of wavlm",
+        ),
+        (
+            {"speaker_vectors": {"v": {"model": "wavlm"}}},
+            "speaker_vectors.v.model: wavlm/config.json: architectures is WavLMModel, expected a class ForXVector",
+        ),
+        ({"speaker_vectors": {"v": {"model": "empty"}}}, "speaker_vectors.v.model: empty: has no config.json"),
         (
             {"encoders": {"e": {"base": "base", "revision": "main"}}},
             "config: encoders.e: base 'base' is a local folder, and revision 'main' has a meaning for a hub id alone",

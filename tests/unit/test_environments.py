@@ -2,7 +2,9 @@
 
 import ast
 import importlib.metadata
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "workflow_scripts")}
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
 # what a module is called where it is installed, where that differs from its import
 PACKAGES = {
@@ -55,7 +58,8 @@ def test_the_hashes_are_those_of_the_lock():
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_environments_carry_the_pins_of_the_lock(environment):
-    locked = read_pins(ROOT / "envs" / "requirements.txt")
+    names = ["requirements.txt", *(["requirements-egemaps.txt"] if environment.stem == "egemaps" else [])]
+    locked = {name: version for each in names for name, version in read_pins(ROOT / "envs" / each).items()}
     pins = pins_of(environment)
     assert pins and {name: locked.get(name) for name in pins} == pins
 
@@ -74,6 +78,7 @@ def test_a_rules_environment_has_what_its_script_imports(rules):
     from ser.tracing.sources import find_sources
 
     text = rules.read_text()
+    text = text.replace("        measuring_environment\n", '        "../envs/encoder.yaml"\n')  # the other is below
     scripts = re.findall(r'conda:\s+"\.\./envs/(\w+)\.yaml".*?script:\s+"\.\./workflow_scripts/(\w+\.py)"', text, re.S)
     assert len(scripts) == len(re.findall(r"^\s+script:$", text, re.M)), "each rule with a script names an environment"
     for environment, script in scripts:
@@ -82,3 +87,14 @@ def test_a_rules_environment_has_what_its_script_imports(rules):
             for module in set(imports_of(Path(source))) - set(sys.stdlib_module_names) - {"ser"}:
                 package = PACKAGES.get(module, module).lower()
                 assert package in pins, f"{script} imports {module} ({source}), which envs/{environment}.yaml lacks"
+
+
+def test_egemaps_environment_has_what_measuring_imports_without_a_model():
+    code = "import sys, ser.log, ser.speakers.measure; print(*(each.__file__ for each in sys.modules.values() if "
+    code += "each.__name__.startswith('ser.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    sources = [path for path in done.stdout.split() if path.startswith(str(ROOT))]
+    modules = {module for path in sources for module in imports_of(Path(path))} - set(sys.stdlib_module_names) - {"ser"}
+    pins = pins_of(ROOT / "envs" / "egemaps.yaml")
+    packages = {PACKAGES.get(module, module).lower() for module in modules}
+    assert "numpy" in packages and packages | {"opensmile"} <= set(pins)

@@ -1,16 +1,24 @@
 """Models for speaker verification against transformers' own, one utterance at a time."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+import transformers
 from test_families import OWN, make_model
 from test_hubert import PRE_NORM, TINY, speech_like
 from transformers import Wav2Vec2FeatureExtractor
 
-from ser.files import DataError, read_json
+from ser.files import DataError, read_json, sha256
+from ser.formats import tfrecord
+from ser.formats.csv_files import format_rows
+from ser.formats.encoder_families import FAMILIES, SPEAKER_FAMILIES
+from ser.formats.manifest import COLUMNS
 from ser.speakers.from_audio import describe_speaker, open_extractor
+from ser.speakers.measure import measure_shard
 from ser.speakers.speaker_models import prepare_model
 from ser.speakers.xvector import XVector
 
@@ -97,3 +105,31 @@ def test_a_damaged_head_is_named(tmp_path):
     (tmp_path / "model" / "xvector.safetensors").write_bytes(b"0")
     with pytest.raises(DataError, match="xvector.safetensors: is damaged"):
         XVector(tmp_path / "model")
+
+
+def test_the_plan_knows_the_families_that_have_speaker_models():
+    configs = {kind: getattr(transformers, f"{name}Config")() for kind, name in FAMILIES.items()}
+    assert {kind for kind, config in configs.items() if hasattr(config, "tdnn_dim")} == set(SPEAKER_FAMILIES)
+
+
+def test_vectors_do_not_depend_on_the_number_of_threads_that_measure_them(tmp_path, monkeypatch):
+    make(tmp_path / "hub", "wavlm", **TINY | OWN["wavlm"] | HEAD)
+    prepare_model(str(tmp_path / "hub"), None, tmp_path / "model")
+    rows, extract = [], XVector.__call__
+    for number, wave in enumerate(speech_like(*np.random.default_rng(0).integers(4_000, 20_000, 12))):
+        soundfile.write(tmp_path / f"{number}.wav", wave, 16_000, "FLOAT")
+        rows.append((f"u{number:02}", str(tmp_path / f"{number}.wav"), "s", sha256(tmp_path / f"{number}.wav")))
+    (tmp_path / "shard-000.csv").write_text(format_rows(COLUMNS, rows))
+    options = {"kind": "model", "folder": tmp_path / "model", "device": "cpu", "reuse_dir": None, "fingerprint": ""}
+    options["audio"] = {"min_seconds": 0.025, "max_seconds": 60, "silence_db": -80}
+    for threads in (1, 3):
+        together = threading.Barrier(threads)  # whoever calls waits here until so many do: one by one they never would
+
+        def meet(model, samples, together=together):
+            together.wait(30)
+            return extract(model, samples)
+
+        monkeypatch.setattr(XVector, "__call__", meet)
+        measure_shard(tmp_path / "shard-000.csv", tmp_path / f"{threads}.tfrecord", threads=threads, **options)
+    assert len(list(tfrecord.read(tmp_path / "1.tfrecord"))) == 12
+    assert (tmp_path / "1.tfrecord").read_bytes() == (tmp_path / "3.tfrecord").read_bytes()

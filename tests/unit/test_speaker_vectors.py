@@ -1,8 +1,10 @@
 """Speaker vectors of every kind: named in the config, made of utterances, taken from files, permuted, compared."""
 
 import importlib.util
+import multiprocessing
 import shutil
-import sys
+from concurrent.futures import ProcessPoolExecutor
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -140,7 +142,7 @@ def test_a_speakers_vector_is_the_mean_of_its_utterances_as_they_are(tmp_path):
     with pytest.raises(DataError, match=r"layer 3 is none of .*: 0 to 2"):
         average_shard(tmp_path / "r.tfrecord", "embeddings", 3, tmp_path / "v.json")
     write_records(tmp_path / "none.tfrecord", [("c", values[3])])
-    with pytest.raises(DataError, match="speaker c has no utterance that egemaps can be computed of: all 1"):
+    with pytest.raises(DataError, match="speaker c has no utterance that egemaps .*: all 1 are too short or unvoiced;"):
         average_shard(tmp_path / "none.tfrecord", "egemaps", 0, tmp_path / "v.json")
 
 
@@ -170,14 +172,14 @@ def test_vectors_of_a_file_go_to_their_shards(tmp_path):
     pq.write_table(pa.table(table), path)
     shards = [write_manifest(tmp_path, "000", [("u", "u.wav", s, "") for s in "ab"])]
     shards.append(write_manifest(tmp_path, "001", [("w", "w.wav", "c", "")]))
-    vectors_file.check_file(path, shards)
-    vectors_file.take_shard(path, shards[0], tmp_path / "out.json")
+    vectors_file.check_file("v", path, shards)
+    vectors_file.take_shard("v", path, shards[0], tmp_path / "out.json")
     assert read_json(tmp_path / "out.json") == {"a": {"file": [1.0, 2.0]}, "b": {"file": [3.0, 4.0]}}
-    before = [vectors_file.digest_shard(path, shard) for shard in shards]
+    before = [vectors_file.digest_shard("v", path, shard) for shard in shards]
     table["vector"][2] = [5.0, 7.0]
     pq.write_table(pa.table(table), path)
     vectors_file.read_file.cache_clear()
-    after = [vectors_file.digest_shard(path, shard) for shard in shards]
+    after = [vectors_file.digest_shard("v", path, shard) for shard in shards]
     assert before[0] == after[0] and before[1] != after[1]
 
 
@@ -193,16 +195,20 @@ def test_vectors_of_a_file_go_to_their_shards(tmp_path):
         ({"speaker_id": ["a", "b"], "vector": [["x"], ["y"]]}, "row 1, speaker a: has numbers that are missing"),
         ({"speaker_id": ["a", "b"], "vector": [1.0, 2.0]}, "column vector holds double, expected lists of numbers"),
         ({"speaker": ["a", "b"], "vector": [[1.0], [2.0]]}, "has no column 'speaker_id'"),
+        ("file,speaker,rating\na.wav,a,3\n", "v.parquet: cannot be read as Parquet"),
         (None, "is no file"),
     ],
 )
 def test_a_file_of_vectors_that_cannot_be_used_is_named(tmp_path, table, fault):
     path = tmp_path / "v.parquet"
-    if table:
+    if isinstance(table, str):
+        path.write_text(table)
+    elif table:
         pq.write_table(pa.table(table), path)
     manifest = write_manifest(tmp_path, "000", [("u", "u.wav", "a", ""), ("w", "w.wav", "b", "")])
-    with pytest.raises(DataError, match=fault):
-        vectors_file.check_file(str(path), [manifest])
+    with pytest.raises(DataError, match=fault) as said:
+        vectors_file.check_file("v", str(path), [manifest])
+    assert str(said.value).startswith("config: speaker_vectors.v.file: ") and "delete" not in str(said.value)
 
 
 def test_functionals_are_compared_standardised_by_training_speakers_alone(tmp_path):
@@ -225,35 +231,42 @@ def test_functionals_are_compared_standardised_by_training_speakers_alone(tmp_pa
 
 
 @needs_opensmile
-def test_egemaps_are_opensmiles_and_an_unchanged_utterance_is_not_measured_again(tmp_path, monkeypatch):
-    if "tensorflow" in sys.modules:  # its symbols get in opensmile's way, which ends the process; no job has both
-        pytest.skip("opensmile needs a process without TensorFlow: run this file alone")
+def test_egemaps_are_opensmiles_and_an_unchanged_utterance_is_not_measured_again(tmp_path):
+    """In a process without TensorFlow, whose symbols get in opensmile's way and end it; no job has both."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(compare_with_opensmile, tmp_path).result()
+
+
+def compare_with_opensmile(folder):
     import opensmile
 
     rng, rows, waves = np.random.default_rng(0), [], {}
-    for name, seconds in (("a", 0.5), ("b", 0.4), ("short", 0.05)):
-        waves[name] = (rng.normal(size=int(16_000 * seconds)) * 0.1).astype(np.float32)
-        soundfile.write(tmp_path / f"{name}.wav", waves[name], 16_000, "FLOAT")
-        rows.append((name, str(tmp_path / f"{name}.wav"), "s", sha256(tmp_path / f"{name}.wav")))
+    for name, seconds in (("a", 0.5), ("b", 0.4), ("short", 0.05), ("whisper", 0.5)):
+        time = np.arange(int(16_000 * seconds)) / 16_000
+        voice = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 20))
+        waves[name] = (0.1 * (rng.normal(size=len(time)) if name == "whisper" else voice)).astype(np.float32)
+        soundfile.write(folder / f"{name}.wav", waves[name], 16_000, "FLOAT")
+        rows.append((name, str(folder / f"{name}.wav"), "s", sha256(folder / f"{name}.wav")))
     extract = open_extractor("egemaps")
     audio = {"min_seconds": 0.025, "max_seconds": 60, "silence_db": -80}
 
     def run():
         counted = []
-        monkeypatch.setattr("ser.speakers.measure.open_egemaps", lambda: lambda x: counted.append(len(x)) or extract(x))
         options = {"kind": "egemaps", "folder": None, "device": "cpu", "threads": 1, "fingerprint": ""}
-        manifest = write_manifest(tmp_path, "000", rows)
-        measure_shard(manifest, tmp_path / "r.tfrecord", audio=audio, reuse_dir=tmp_path / "reuse", **options)
+        manifest = write_manifest(folder, "000", rows)
+        with mock.patch("ser.speakers.measure.open_egemaps", lambda: lambda x: counted.append(len(x)) or extract(x)):
+            measure_shard(manifest, folder / "r.tfrecord", audio=audio, reuse_dir=folder / "reuse", **options)
         return counted
 
-    assert run() == [8_000, 6_400, 800]
+    assert run() == [8_000, 6_400, 800, 8_000]
     smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
     own = {name: smile.process_signal(wave, 16_000).to_numpy()[0] for name, wave in waves.items()}
-    average_shard(tmp_path / "r.tfrecord", "egemaps", 0, tmp_path / "v.json")
-    entry = read_json(tmp_path / "v.json")["s"]
-    assert len(entry["egemaps"]) == 88 and (entry["n_utterances"], entry["n_left_out"]) == (2, 1)
+    assert (own["whisper"] == 0).sum() == 57  # of F0, its harmonics and the voiced parts there is nothing to measure
+    average_shard(folder / "r.tfrecord", "egemaps", 0, folder / "v.json")
+    entry = read_json(folder / "v.json")["s"]
+    assert len(entry["egemaps"]) == 88 and (entry["n_utterances"], entry["n_left_out"]) == (2, 2)
     np.testing.assert_allclose(entry["egemaps"], (own["a"] + own["b"]) / 2, rtol=1e-5)  # means of float32
     np.testing.assert_allclose(describe_speaker(extract, waves.values()), entry["egemaps"], rtol=1e-6)
-    shutil.copy(tmp_path / "b.wav", tmp_path / "a.wav")
+    shutil.copy(folder / "b.wav", folder / "a.wav")
     rows[0] = (*rows[0][:3], rows[1][3])
     assert run() == [6_400]

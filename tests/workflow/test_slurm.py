@@ -164,12 +164,16 @@ def test_it_says_what_is_missing(monkeypatch):
     assert not missing or set(missing.split(" not ")[0].split(", ")) <= set(PROGRAMS) or "plugin" in missing
 
 
-def test_the_profile_names_rules():
-    """A name in it that is no rule would go unnoticed, and the rule be given the default."""
+def test_the_profile_names_the_rules():
+    """A name in it that is no rule would go unnoticed; a rule that it does not name is given the default."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
-    rules = set(re.findall(r"^(?:use rule \w+ as |rule )(\w+)", text, re.M))
-    assert set(PROFILE["set-resources"]) | set(PROFILE["groups"]) <= rules
-    assert {"measure_audio", "embed_shard", "train_ablation"} <= set(PROFILE["set-resources"])
+    bodies = re.split(r"^(?:use rule \w+ as |rule )(\w+)", text, flags=re.M)[1:]
+    rules = dict(zip(bodies[::2], bodies[1::2], strict=True))
+    local = {name for names in re.findall(r"^localrules:\n((?:    \w+,\n)+)", text, re.M) for name in names.split(",")}
+    targets = {name for name, body in rules.items() if body.startswith(":") and "\n    script:" not in body}
+    assert set(PROFILE["set-resources"]) | set(PROFILE["groups"]) <= set(rules)
+    on_nodes = set(rules) - targets - set(map(str.strip, local))
+    assert {"measure_audio", "embed_shard_with_frames", "train_ablation"} <= on_nodes <= set(PROFILE["set-resources"])
 
 
 def test_jobs_of_a_group_take_turns():

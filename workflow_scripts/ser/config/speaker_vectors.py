@@ -95,6 +95,11 @@ def _read(name: str, given: dict, where: str, encoders: list[str]) -> SpeakerVec
     return SpeakerVectors(name, kind, source, **options)
 
 
+def find_origin(name: str, vectors: dict[str, SpeakerVectors]) -> SpeakerVectors:
+    """The vectors of a name; of permuted ones those that they are made of."""
+    return vectors[vectors[name].source] if vectors[name].kind == "permute" else vectors[name]
+
+
 def list_models(vectors: dict[str, SpeakerVectors]) -> dict[str, dict]:
     """The speaker models, as the index digests encoders: by a name that no encoder has."""
     return {

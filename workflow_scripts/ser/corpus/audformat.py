@@ -123,7 +123,7 @@ class Database:
         path = self.find_file(table)
         check_regular(path)
         if path.suffix == ".parquet":
-            found = read_parquet(path)
+            found = read_parquet(path, own=False)
             return {name: _format(found[name]) for name in found.column_names}
         try:
             with open(path, encoding="utf-8", newline="") as file:

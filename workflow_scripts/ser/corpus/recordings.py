@@ -5,7 +5,9 @@ import posixpath
 from pathlib import Path
 from typing import NamedTuple
 
+from ser.config.ablation import Ablation
 from ser.config.calibration_methods import Method
+from ser.config.speaker_vectors import SpeakerVectors, find_origin
 from ser.corpus.cells import raise_problems, read_columns
 from ser.corpus.paths import Folder
 from ser.corpus.segments import name_part, parse_part
@@ -36,6 +38,30 @@ def check_sets(sets: dict[str, dict], ablations: dict[str, dict], methods: list[
                     f"config: scored.{name}: {key} is {settings[key]!r}, expected one of {', '.join(allowed)}"
                 )
     return {PREFIX + name: settings for name, settings in sets.items()}
+
+
+def list_methods(
+    settings: dict, ablation: Ablation, methods: list[Method], vectors: dict[str, SpeakerVectors]
+) -> list[Method]:
+    """The calibration methods that a set is calibrated with, beside the one that it asks for: those that do not enrol.
+
+    A file of vectors that neither its ablation nor its own method reads need not know its speakers: the methods that
+    compare those are left out.
+    """
+    asked = list_files(settings, ablation, methods, vectors)
+    origins = {method.name: find_origin(method.similarity, vectors) for method in methods}
+    known = {name for name, origin in origins.items() if origin.kind != "file" or origin.name in asked}
+    return [method for method in methods if not method.enrolment and method.name in known]
+
+
+def list_files(
+    settings: dict, ablation: Ablation, methods: list[Method], vectors: dict[str, SpeakerVectors]
+) -> set[str]:
+    """The speaker vectors from files, by name, that a set's ablation and calibration read."""
+    names = [method.similarity for method in methods if method.name == settings["calibration"]]
+    names += [ablation.speaker] if ablation.reads_speakers else []
+    origins = [find_origin(name, vectors) for name in names]
+    return {origin.name for origin in origins if origin.kind == "file"}
 
 
 def _applies(method: Method) -> bool:

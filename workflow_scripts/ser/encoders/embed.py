@@ -6,9 +6,7 @@ import importlib.metadata
 import json
 import logging
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +14,10 @@ from tqdm import tqdm
 
 from ser.audio.frames import SAMPLE_RATE
 from ser.encoders import reuse
-from ser.encoders.decoding import HELD_SAMPLES, decode_ahead
+from ser.encoders.decoding import decode_ahead
 from ser.encoders.opening import open_encoder
 from ser.encoders.precision import log_saving, resolve_precision
+from ser.encoders.side_by_side import Batch, use_one_thread, work_side_by_side
 from ser.files import DataError, read_json, sha256
 from ser.formats import manifest as manifests
 from ser.formats.manifest import Utterance
@@ -27,8 +26,6 @@ from ser.formats.tfrecord import Record
 log = logging.getLogger(__name__)
 
 DECODE_AHEAD = {"cpu": 4, "cuda": 128}  # utterances: what a batch needs, and no more memory than that
-
-Batch = list[tuple[Utterance, np.ndarray]]  # utterances with their samples
 
 
 def embed_shard(
@@ -114,7 +111,7 @@ def _embed(
         return encoder.embed([samples for _, samples in batch], frames_layer, own, output)
 
     batches = _batches(decoded, encoder.batch_seconds * SAMPLE_RATE)
-    embedded = _side_by_side(embed, batches, threads if device == "cpu" else 1)
+    embedded = work_side_by_side(embed, batches, threads if device == "cpu" else 1, use_one_thread)
     total, heard = len(utterances), 0.0
     with tqdm(total=total, unit="utterance", mininterval=5) as progress, contextlib.closing(decoded):
         for batch, results in embedded:
@@ -124,29 +121,6 @@ def _embed(
                 heard += len(samples) / SAMPLE_RATE
                 progress.set_postfix_str(f"{heard:.0f} s of audio", refresh=False)
                 progress.update()
-
-
-def _side_by_side(embed: Callable, batches: Iterable[Batch], workers: int) -> Iterator[tuple[Batch, list]]:
-    """Each batch with what `embed` makes of it, in order; so many at a time, with one thread of arithmetic each.
-
-    Two threads on two utterances are faster than both on one, and what they compute does not depend on their number.
-    """
-    import torch
-
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        pending: deque = deque()
-        try:
-            for batch in batches:
-                pending.append((batch, pool.submit(embed, batch)))
-                samples = sum(len(samples) for batch, _ in pending for _, samples in batch)
-                while len(pending) > 2 * workers or (samples > HELD_SAMPLES and pending):
-                    batch, future = pending.popleft()
-                    yield batch, future.result()
-                    samples -= sum(len(samples) for _, samples in batch)
-            for batch, future in pending:
-                yield batch, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _batches(decoded: Iterable[tuple[Utterance, np.ndarray]], samples: int) -> Iterator[list]:

@@ -3,11 +3,13 @@
 Its configuration is read as plain JSON: transformers would take seconds of every plan.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ser.config.ablation import Ablation
+from ser.config.speaker_vectors import SpeakerVectors
 from ser.files import DataError, read_json
-from ser.formats.encoder_families import FAMILIES, find_bundle_fault, read_family
+from ser.formats.encoder_families import FAMILIES, SPEAKER_FAMILIES, find_bundle_fault, read_family
 from ser.formats.encoder_folder import check_impersonal
 
 MADE = Path("results/encoders")
@@ -15,21 +17,50 @@ MADE = Path("results/encoders")
 
 def check_base(name: str, encoder: dict) -> None:
     """Raise DataError for a local folder that has a revision, is personalised, or does not say what kind it is of."""
-    where, base = f"config: encoders.{name}", Path(encoder["base"])
-    if not base.is_dir():
+    _read_kind(f"config: encoders.{name}", "base", encoder["base"], encoder["revision"], FAMILIES)
+
+
+def check_speaker_model(vectors: SpeakerVectors) -> None:
+    """Raise DataError for a local folder that has a revision, or that plainly holds no model for speaker verification.
+
+    Its configuration names the class of model that was saved; where it does not, the weights say later.
+    """
+    where = f"config: speaker_vectors.{vectors.name}"
+    kind = _read_kind(where, "model", vectors.source, vectors.revision, SPEAKER_FAMILIES)
+    if kind is None:
         return
-    if encoder["revision"] is not None:
+    path = Path(vectors.source, "config.json")
+    if kind not in SPEAKER_FAMILIES:
         raise DataError(
-            f"{where}: base {encoder['base']!r} is a local folder, and revision {encoder['revision']!r} has a meaning "
+            f"{where}.model: {path}: model_type is {kind!r}, expected one of {', '.join(SPEAKER_FAMILIES)}, of which "
+            "there are models for speaker verification"
+        )
+    classes = read_json(path).get("architectures")
+    if isinstance(classes, list) and classes and not any(str(each).endswith("ForXVector") for each in classes):
+        raise DataError(
+            f"{where}.model: {path}: architectures is {', '.join(map(str, classes))}, expected a class ForXVector: it "
+            "is an encoder, or a model of another task"
+        )
+
+
+def _read_kind(where: str, key: str, base: str, revision: str | None, known: Iterable[str]) -> str | None:
+    """The `model_type` of a local folder, which has no revision; None of what is no folder."""
+    folder = Path(base)
+    if not folder.is_dir():
+        return None
+    if revision is not None:
+        raise DataError(
+            f"{where}: {key} {base!r} is a local folder, and revision {revision!r} has a meaning "
             "for a hub id alone: leave it out, or rename the folder if the hub's model is meant"
         )
     try:
-        kind = read_family(base)
-        check_impersonal(base)
+        kind = read_family(folder)
+        check_impersonal(folder)
     except DataError as error:
-        raise DataError(f"{where}.base: {error}") from None
+        raise DataError(f"{where}.{key}: {error}") from None
     if not kind:
-        raise DataError(f"{where}.base: {base / 'config.json'}: has no model_type, as in {', '.join(FAMILIES)}")
+        raise DataError(f"{where}.{key}: {folder / 'config.json'}: has no model_type, as in {', '.join(known)}")
+    return kind
 
 
 def find_folder(name: str, encoders: dict[str, dict]) -> Path | None:
@@ -47,7 +78,11 @@ def find_folder(name: str, encoders: dict[str, dict]) -> Path | None:
 
 
 def check_layers(
-    name: str, encoders: dict[str, dict], ablations: dict[str, Ablation], pseudo_labels: dict[str, dict]
+    name: str,
+    encoders: dict[str, dict],
+    ablations: dict[str, Ablation],
+    pseudo_labels: dict[str, dict],
+    vectors: dict[str, SpeakerVectors],
 ) -> None:
     """Raise DataError for a layer that is none of an encoder's, wherever the config names one; not if it is not here.
 
@@ -64,6 +99,11 @@ def check_layers(
         f"pseudo_labels.{key}: layer": labels["layer"]
         for key, labels in pseudo_labels.items()
         if labels["features"] == "layer" and labels["encoder"] == name
+    }
+    named |= {
+        f"speaker_vectors.{key}: layer": each.layer
+        for key, each in vectors.items()
+        if each.kind == "embeddings" and each.source == name
     }
     for where, layer in named.items():
         if isinstance(layer, int) and not -layers - 1 <= layer <= layers:

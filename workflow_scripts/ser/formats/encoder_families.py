@@ -25,6 +25,9 @@ FAMILIES = {
     "unispeech-sat": "UniSpeechSat",
 }
 
+# Those that transformers has models for speaker verification of (`ForXVector`).
+SPEAKER_FAMILIES = ("wavlm", "wav2vec2", "unispeech-sat", "data2vec-audio")
+
 
 def is_pre_norm(config: dict) -> bool:
     """Whether norms stand before attention and feed-forward, and one after the last layer."""

@@ -20,12 +20,15 @@ def write_parquet(path: str | Path, table: pa.Table, **options) -> None:
         seal(temporary)
 
 
-def read_parquet(path: str | Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet file, or some columns of it, and check its checksums; a DataError names a damaged one."""
+def read_parquet(path: str | Path, columns: list[str] | None = None, *, own: bool = True) -> pa.Table:
+    """Read a Parquet file, or some columns of it, and check its checksums; a DataError names a damaged one.
+
+    One that is not the workflow's `own` but the user's cannot be made again, and nobody is told to delete it.
+    """
     try:
         table = _read(path, columns)
     except _FAULTS as error:
-        raise _explain(path, error) from error
+        raise _explain(path, error, own) from error
     missing = [name for name in columns or () if name not in table.column_names]
     if missing:
         raise DataError(f"{path}: has no column {missing[0]!r}; it has {', '.join(table.column_names)}")
@@ -50,9 +53,11 @@ def _count_bytes(metadata: pq.FileMetaData) -> int:
 _FAULTS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError, RuntimeError)
 
 
-def _explain(path: str | Path, error: Exception) -> Exception:
+def _explain(path: str | Path, error: Exception, own: bool = True) -> Exception:
     if isinstance(error, FileNotFoundError):
         return error
+    if not own:
+        return DataError(f"{path}: cannot be read as Parquet ({error})")
     return DataError(f"{path}: is damaged ({error}); delete it and run again")
 
 

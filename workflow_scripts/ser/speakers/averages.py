@@ -41,8 +41,8 @@ def average_shard(records: str | Path, kind: str, layer: int, path: str | Path) 
         mean, count, left_out = average_utterances(vectors)
         if mean is None:
             raise DataError(
-                f"speaker {speaker} has no utterance that {kind} can be computed of: all {left_out} are too short; "
-                "leave the speaker out of the sheet"
+                f"speaker {speaker} has no utterance that {kind} can be computed of: all {left_out} are too short"
+                f"{' or unvoiced' if kind == 'egemaps' else ''}; leave the speaker out of the sheet"
             )
         entries[speaker] = {kind: mean.tolist(), "n_utterances": count, "n_left_out": left_out}
     write_json(path, entries)

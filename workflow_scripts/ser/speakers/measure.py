@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ser.encoders import reuse
 from ser.encoders.decoding import decode_ahead
+from ser.encoders.side_by_side import use_one_thread, work_side_by_side
 from ser.files import read_json
 from ser.formats import manifest as manifests
 from ser.formats.manifest import Utterance
@@ -38,12 +39,13 @@ def measure_shard(
 ) -> None:
     """Write the records of a shard's utterances, `embedding` (1, W) float32, in order of id; rejected audio has none.
 
-    A vector that does not exist (audio too short for the kind) is NaN, for `averages.average_shard` to count. Records
-    of the last run are taken over as in `embed.embed_shard`, where audio, kind, model and `fingerprint` are the same.
+    A vector that does not exist (audio too short for the kind, or unvoiced) is NaN, for `averages.average_shard` to
+    count. Records of the last run are taken over as in `embed.embed_shard`, where audio, kind, model and `fingerprint`
+    are the same.
 
     Args:
         folder: of the speaker model, in the workflow's form; None where the kind has no model
-        threads: that decode audio
+        threads: that decode audio, and on a CPU utterances computed at a time, each with one thread of arithmetic
     """
     utterances, shard, stash = manifests.read(manifest), Path(manifest).stem, {}
     if reuse_dir := reuse.find_folder(reuse_dir):
@@ -63,10 +65,16 @@ def _measure(
 ) -> Iterator[reuse.Records]:
     if not todo:
         return
-    extract = open_egemaps() if kind == "egemaps" else _open_model(folder, device)
+    if kind == "egemaps":
+        extract, prepare, workers = open_egemaps(), None, threads
+    else:
+        extract, prepare = _open_model(folder, device), use_one_thread
+        workers = threads if extract.device == "cpu" else 1
     with contextlib.closing(decode_ahead(todo, audio, DECODE_AHEAD, threads)) as decoded:
-        for utterance, samples in tqdm(decoded, total=len(todo), unit="utterance", mininterval=5):
-            vector = np.asarray(extract(samples), np.float32)[None]  # (1, W)
+        batches = ([item] for item in decoded)
+        measured = work_side_by_side(lambda batch: extract(batch[0][1]), batches, workers, prepare)
+        for [(utterance, _)], vector in tqdm(measured, total=len(todo), unit="utterance", mininterval=5):
+            vector = np.asarray(vector, np.float32)[None]  # (1, W)
             record = Record(utterance.utterance_id, utterance.speaker_id, utterance.sha256, 1, vector)
             yield {"pooled": record}
 

@@ -20,13 +20,14 @@ HEAD, DIGEST = "xvector.safetensors", "xvector_sha256"
 
 
 class XVector:
-    """Vectors of utterances by a speaker model in the workflow's form, one at a time: none depends on others."""
+    """Vectors of utterances by a speaker model in the workflow's form, one a call: none depends on others."""
 
     def __init__(self, folder: str | Path, device: str = "cpu"):
         folder = Path(folder)
         card = read_json(folder / "card.json")
         check_digests([folder / HEAD], {HEAD: card[DIGEST]}, folder / "card.json")
         self.encoder, self.shape, self.head = Encoder(folder, device, 1), card["xvector"], load_file(folder / HEAD)
+        self.device = self.encoder.like.device.type
         pairs = zip(self.shape["tdnn_kernel"], self.shape["tdnn_dilation"], strict=True)
         self.seen = 1 + sum((kernel - 1) * dilation for kernel, dilation in pairs)  # frames that a last one has seen
 

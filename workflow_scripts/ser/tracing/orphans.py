@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 
 from ser.config.finetuning import FOLDER
+from ser.config.speaker_vectors import name_model
 
 HEAD = "adaptation.safetensors"  # of an encoder that was trained further on the corpus
 
@@ -13,6 +14,8 @@ _REUSED = re.compile(
     r"\.reuse/(?P<encoder>.+)/(?P<split>[^/]+)/(?P<shard>shard-\d{3})-[0-9a-f]+\.(?P<kind>\w+)\.tfrecord"
 )
 _ENCODER_DIGESTS = re.compile(r"manifests/encoder-(?P<encoder>.+)-digests\.parquet")
+_VECTORS = "speakers/"  # of a reuse folder, where others have the name of an encoder
+_MODEL = name_model("")
 _CHECKPOINT = re.compile(r"\.checkpoints/(?P<encoder>.+)\.pt")
 _CURVES = re.compile(r"logs/tensorboard/(?P<name>[^/]+)/((?P<seed>seed-\d+)/)?events\.out\.tfevents\.[^/]+")
 _REPORTS = re.compile(r"(?:logs|benchmarks)/(?P<rule>\w+)(?:/.+)?\.(?:log|tsv)")
@@ -40,10 +43,14 @@ def _is_orphan(
 ) -> bool:
     name = path.relative_to(results).as_posix()
     if match := _REUSED.fullmatch(name):
-        kind = "frames" if match["kind"] == "frames" else "embeddings"
-        return not makes(str(results / kind / match["encoder"] / match["split"] / f"{match['shard']}.tfrecord"))
+        kind, name = "frames" if match["kind"] == "frames" else "embeddings", match["encoder"]
+        if name.startswith(_VECTORS):
+            kind, name = "utterance_vectors", name.removeprefix(_VECTORS)
+        return not makes(str(results / kind / name / match["split"] / f"{match['shard']}.tfrecord"))
     if match := _ENCODER_DIGESTS.fullmatch(name):
-        return not makes(str(results / "encoders" / match["encoder"] / "card.json"))
+        name = match["encoder"]
+        folder = "speaker_models" if name.startswith(_MODEL) else "encoders"
+        return not makes(str(results / folder / name.removeprefix(_MODEL) / "card.json"))
     if match := _CHECKPOINT.fullmatch(name):
         encoder = match["encoder"]
         tuned = encoder.startswith(f"{FOLDER}/")
