@@ -13,13 +13,13 @@ def resolve_encoders(config: dict) -> dict[str, dict]:
     trained = {  # the first of each base speaks for those that say nothing
         (encoder["base"], encoder["revision"]): encoder["trained_on"]
         for encoder in reversed(config["encoders"].values())
-        if encoder["trained_on"]
+        if encoder.get("trained_on")  # results of earlier versions have a config without
     }
     encoders = {}
     for name, given in config["encoders"].items():
         where = f"config: encoders.{name}"
-        origin = given["base"], given["revision"]
-        encoder = given | {"trained_on": given["trained_on"] or trained.get(origin)}
+        origin = given.get("base"), given.get("revision")
+        encoder = given | {"trained_on": given.get("trained_on") or trained.get(origin)}
         own = {key: encoder.pop(key, None) for key in ("pseudo_labels", "similarity", "pretraining")}
         if encoder["adaptation"] == "none":
             for key in ("position", "splits", "neighbours"):
