@@ -1,7 +1,9 @@
-"""Print the tables of docs/speakers.md: each ablation against the baseline, and against its control, NAME-permuted;
-then the baseline calibrated by each method, against itself uncalibrated and against random neighbours (random_k).
+"""Print the tables of docs/speakers.md: what an ablation, and what a calibration, adds to the baseline and a control.
 
     python studies/speakers_controls.py runs/speakers/results [--split test]
+
+The first holds each ablation against the baseline and against its control, NAME-permuted; the second the baseline
+calibrated by each method against itself uncalibrated and against random neighbours (random_k).
 
 A-CCC, means over seeds; differences are paired by speaker, with 95 % intervals over new speakers and seeds where there
 are six test speakers or more, as in `ablation_table.csv`. p values are adjusted by Holm for all rows and targets of a

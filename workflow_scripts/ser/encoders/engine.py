@@ -309,11 +309,12 @@ class Encoder:
         by_head = x.dtype == torch.bfloat16 and not x.is_cuda
         mixed = []
         for part, own, bias in zip(qkv.split(lengths), gates.split(lengths), biases, strict=True):
-            if by_head:
-                y = attend_by_head(*part.permute(1, 2, 0, 3), own.T, bias)
-                mixed.append(y.transpose(0, 1).flatten(1))
-                continue
             q, k, v = part.permute(1, 2, 0, 3)[:, None]  # (1, heads, frames, head width) each
-            y = F.scaled_dot_product_attention(q, k, v) if bias is None else attend(q, k, v, own.T[None], bias)
+            if by_head:
+                y = attend_by_head(q[0], k[0], v[0], own.T, bias)[None]
+            elif bias is None:
+                y = F.scaled_dot_product_attention(q, k, v)
+            else:
+                y = attend(q, k, v, own.T[None], bias)
             mixed.append(y[0].transpose(0, 1).flatten(1))
         return torch.cat(mixed)

@@ -171,9 +171,8 @@ def _finetune(
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
-        now = {
-            key: str(settings[key]).lower() for key in ("micro_batch_seconds", "crop_seconds", "gradient_checkpointing")
-        }
+        keys = "micro_batch_seconds", "crop_seconds", "gradient_checkpointing"
+        now = {key: json.dumps(settings[key]) for key in keys}  # as a config has them: null, true
         raise DataError(
             f"ablation {recipe.name!r}: memory ran out ({str(error).splitlines()[0]}); in {task.section}, set "
             f"micro_batch_seconds to less (now {now['micro_batch_seconds']}; the loss stays that of the whole batch), "
